@@ -1,0 +1,97 @@
+"""The public history of requests: what the policy tells the outside, in order.
+
+The sequence of events is a pure function of the calls made and their times: the same calls give the same log, byte
+for byte, in any process.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class FinishReason(StrEnum):
+    """Why a request ended. STOP and LENGTH are successes."""
+
+    STOP = "stop"  # a stop token, or a stop string seen by the edge
+    LENGTH = "length"  # max_tokens reached
+    ABORTED = "aborted"  # the client left, or the operator ended it
+    EXPIRED = "expired"  # its deadline passed
+    FAILED = "failed"  # the executor could not go on with it
+
+
+class RejectReason(StrEnum):
+    """Why a request was never admitted. The first three are permanent: the same request can never succeed here."""
+
+    CONTEXT_LENGTH = "context_length_exceeded"
+    KV_CAPACITY = "kv_capacity_exceeded"
+    INVALID = "invalid_request"
+    QUEUE_FULL = "queue_full"
+    DRAINING = "draining"
+    EXPIRED = "deadline_expired"
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """The request is in. It will end with exactly one ``Finished``."""
+
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """The request was refused at the door; nothing else will be heard of it.
+
+    ``limit`` and ``value`` are the numbers behind the decision; ``retry_after_s`` is when trying again may help,
+    None when it never will.
+    """
+
+    request_id: str
+    reason: RejectReason
+    message: str
+    limit: int | None = None
+    value: int | None = None
+    retry_after_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scheduled:
+    """The request holds cache blocks and runs from the next step. ``cached_tokens`` of its tokens need no computing."""
+
+    request_id: str
+    cached_tokens: int
+    resumed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Preempted:
+    """The request gave its cache blocks back and waits to be resumed from its tokens. Nothing delivered is lost."""
+
+    request_id: str
+    output_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class TokenOut:
+    """Output token number ``index`` (from 0). Every index comes exactly once, in order."""
+
+    request_id: str
+    index: int
+    token: int
+    logprob: float | None = None
+    top: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The end of a request, exactly one for each ``Queued``. ``cached_tokens``: prompt tokens found in the cache."""
+
+    request_id: str
+    reason: FinishReason
+    prompt_tokens: int
+    output_tokens: int
+    cached_tokens: int
+    detail: str = ""
+
+
+Event = Queued | Rejected | Scheduled | Preempted | TokenOut | Finished

@@ -1,0 +1,99 @@
+"""A request's record and the table of its life: the only place where its state changes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from headway.policy.events import FinishReason
+from headway.policy.plan import Draw
+from headway.policy.sampling import SamplingParams
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestSpec:
+    """What a client asks for, already validated and tokenised.
+
+    ``deadline_s`` is the absolute time after which no work is done for it; None means none.
+    ``salt`` separates tenants in the prefix cache: blocks are shared only between equal salts.
+    """
+
+    request_id: str
+    prompt: tuple[int, ...]
+    max_tokens: int
+    sampling: SamplingParams = field(default_factory=SamplingParams)
+    deadline_s: float | None = None
+    salt: bytes = b""
+
+
+class State(StrEnum):
+    WAITING = "waiting"  # in the queue; holds nothing
+    RUNNING = "running"  # holds blocks; takes part in steps
+    FINISHED = "finished"  # terminal; holds nothing
+
+
+TRANSITIONS: dict[State, frozenset[State]] = {
+    State.WAITING: frozenset({State.RUNNING, State.FINISHED}),
+    State.RUNNING: frozenset({State.WAITING, State.FINISHED}),  # to WAITING: preempted, or the executor was lost
+    State.FINISHED: frozenset(),
+}
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """The life of one request inside the scheduler.
+
+    ``tokens`` is the prompt followed by the output. The first ``computed`` of them have their keys and values in the
+    cache; ``planned`` more are in the step in flight. A decode is simply a request with one token left to compute.
+    """
+
+    spec: RequestSpec
+    arrival_s: float
+    order: int
+    tokens: list[int]
+    state: State = State.WAITING
+    computed: int = 0
+    planned: int = 0
+    block_table: list[int] = field(default_factory=list)
+    block_hashes: list[bytes] = field(default_factory=list)
+    cached_tokens: int = 0
+    preemptions: int = 0
+    ever_scheduled: bool = False
+    finish_reason: FinishReason | None = None
+    first_scheduled_s: float | None = None
+
+    @property
+    def request_id(self) -> str:
+        return self.spec.request_id
+
+    @property
+    def prompt_tokens(self) -> int:
+        return len(self.spec.prompt)
+
+    @property
+    def output_tokens(self) -> int:
+        return len(self.tokens) - len(self.spec.prompt)
+
+    @property
+    def remaining(self) -> int:
+        """Tokens still to compute before the next one can be drawn."""
+        return len(self.tokens) - self.computed
+
+    @property
+    def decoding(self) -> bool:
+        return self.output_tokens > 0 and self.remaining == 1
+
+    @property
+    def peak_tokens(self) -> int:
+        """The most cache positions it can ever need: its last output token is never fed back."""
+        return self.prompt_tokens + self.spec.max_tokens - 1
+
+    def move(self, state: State) -> None:
+        assert state in TRANSITIONS[self.state], f"{self.request_id}: {self.state} -> {state}"
+        self.state = state
+
+    def draw(self) -> Draw:
+        """The draw for the token after the last one known."""
+        params = self.spec.sampling
+        history = tuple(self.tokens) if params.needs_history else ()
+        return Draw(params, self.output_tokens, self.prompt_tokens, history)
