@@ -28,6 +28,7 @@ class RejectReason(StrEnum):
     INVALID = "invalid_request"
     QUEUE_FULL = "queue_full"
     DRAINING = "draining"
+    NOT_READY = "not_ready"
     EXPIRED = "deadline_expired"
 
 

@@ -1,0 +1,151 @@
+"""The engine's side of the serving process: an ``Executor`` that runs plans in worker processes.
+
+One process per tensor-parallel rank; all get the same plan, and the first answers for all. It holds no request and no
+tensor: when a worker dies, all are ended, ``ExecutorLost`` is raised, and ``start`` begins anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from headway.engine.messages import Channel, Closed, Done, FromWorker, Load, Progress, Ready, Refused, Step, ToWorker
+from headway.engine.options import EngineOptions
+from headway.models.source import ModelError, ModelSource
+from headway.policy.plan import ExecutorInfo, ExecutorLost, StepPlan, StepResult
+
+STOP_TIMEOUT_S = 5.0
+"""How long a worker may take to end by itself once its channel is closed; then it is killed."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Worker:
+    process: subprocess.Popen[bytes]
+    channel: Channel
+
+
+class WorkerExecutor:
+    """Runs plans of one model in ``ranks`` worker processes."""
+
+    def __init__(
+        self,
+        source: ModelSource,
+        options: EngineOptions,
+        *,
+        ranks: int = 1,
+        progress: Callable[[str, float | None], None] | None = None,
+    ) -> None:
+        self._source = source
+        self._options = options
+        self._ranks = ranks
+        self._progress = progress or (lambda stage, fraction: None)
+        self._workers: list[_Worker] = []
+
+    @property
+    def process_ids(self) -> list[int]:
+        """The processes that run now, rank by rank."""
+        return [worker.process.pid for worker in self._workers]
+
+    def start(self) -> ExecutorInfo:
+        """Start the workers and load the model.
+
+        Raises ``ModelError`` when it can't be loaded, ``ExecutorLost`` when a worker dies on the way.
+        """
+        self.stop()
+        with tempfile.TemporaryDirectory(prefix="headway-") as folder:
+            rendezvous = str(Path(folder) / "ranks") if self._ranks > 1 else ""
+            self._workers = [_spawn(self._options.threads) for _ in range(self._ranks)]
+            for rank, worker in enumerate(self._workers):
+                self._send(worker, Load(self._source, self._options, rank, self._ranks, rendezvous))
+            infos = [self._await_ready(worker) for worker in self._workers]
+        return infos[0]
+
+    def begin(self, plan: StepPlan) -> None:
+        step = Step(plan)
+        for worker in self._workers:
+            self._send(worker, step)
+
+    def finish(self) -> StepResult:
+        results = [self._receive(worker) for worker in self._workers]
+        done = results[0]
+        assert isinstance(done, Done), done
+        return done.result
+
+    def stop(self) -> None:
+        """End all workers; does nothing when none runs."""
+        workers, self._workers = self._workers, []
+        for worker in workers:
+            worker.channel.close()
+        for worker in workers:
+            try:
+                worker.process.wait(STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                worker.process.kill()
+                worker.process.wait()
+
+    def _await_ready(self, worker: _Worker) -> ExecutorInfo:
+        while True:
+            message = self._receive(worker)
+            match message:
+                case Ready(info):
+                    return info
+                case Progress(stage, fraction):
+                    if worker is self._workers[0]:
+                        self._progress(stage, fraction)
+                case Refused(text):
+                    self._kill()
+                    raise ModelError(text)
+                case Done():
+                    raise AssertionError("a result before any plan")
+
+    def _send(self, worker: _Worker, message: ToWorker) -> None:
+        try:
+            worker.channel.send(message)
+        except Closed:
+            raise self._lost(worker) from None
+
+    def _receive(self, worker: _Worker) -> FromWorker:
+        try:
+            message: FromWorker = worker.channel.receive()
+        except Closed:
+            raise self._lost(worker) from None
+        return message
+
+    def _lost(self, worker: _Worker) -> ExecutorLost:
+        """End what is left of the workers, and say how the first one to be missed ended."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            worker.process.wait(STOP_TIMEOUT_S)
+        status = worker.process.returncode
+        self._kill()
+        how = "stopped answering" if status is None else f"ended with status {status}"
+        return ExecutorLost(f"worker process {worker.process.pid} {how}")
+
+    def _kill(self) -> None:
+        workers, self._workers = self._workers, []
+        for worker in workers:
+            worker.channel.close()
+            worker.process.kill()
+            worker.process.wait()
+
+
+def _spawn(threads: int | None) -> _Worker:
+    ours, theirs = socket.socketpair()
+    environment = dict(os.environ)
+    if threads is not None:
+        environment["OMP_NUM_THREADS"] = str(threads)
+    with theirs:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "headway.engine.worker", str(theirs.fileno())],
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=sys.stderr,
+            env=environment,
+        )
+    return _Worker(process, Channel(ours, FromWorker))
