@@ -1,0 +1,54 @@
+"""``python -m benchmarks`` lists the benchmarks; ``python -m benchmarks NAME --json FILE`` runs one.
+
+The figures go to FILE (``-`` is standard output) as one flat JSON object, with the machine, the versions and the
+command line; what happens meanwhile goes to standard error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import sys
+from pathlib import Path
+
+from benchmarks.machine import describe
+
+BENCHMARKS = {
+    "engine": "a real server on random weights at a real shape: speed, memory, and how far from the machine's limits",
+    "edge": "the HTTP edge over a fake engine: CPU time per streamed token, and the worst stall of the event loop",
+}
+
+
+def main() -> int:
+    if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
+        print("Benchmarks (python -m benchmarks NAME --help says more):")
+        for name, what in BENCHMARKS.items():
+            print(f"  {name:8} {what}")
+        return 0
+    name = sys.argv[1]
+    if name not in BENCHMARKS:
+        print(f"There is no benchmark {name!r}. There are: {', '.join(BENCHMARKS)}.", file=sys.stderr)
+        return 2
+    module = importlib.import_module(f"benchmarks.{name}")
+    parser = argparse.ArgumentParser(prog=f"python -m benchmarks {name}", description=module.__doc__)
+    parser.add_argument("--json", metavar="FILE", default="-", help="where the figures go; - is standard output")
+    module.add_arguments(parser)
+    arguments = parser.parse_args(sys.argv[2:])
+    figures = {
+        "benchmark": name,
+        "command": " ".join(["python -m benchmarks", *sys.argv[1:]]),
+        **describe(),
+        **module.run(arguments),
+    }
+    text = json.dumps(figures, indent=2)
+    if arguments.json == "-":
+        print(text)
+    else:
+        Path(arguments.json).write_text(text + "\n")
+        print(f"Written to {arguments.json}", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,83 @@
+"""The machine: what it is, and the limits that everything else is measured against."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+READ_BYTES = 640 * 1024 * 1024
+"""Far more than any cache holds, so that a read of it is a read of memory."""
+
+
+def describe() -> dict[str, str | int]:
+    """When, on what, with which versions."""
+    return {
+        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "cpu": _cpu_name(),
+        "cores": os.cpu_count() or 1,
+        "python": platform.python_version(),
+        **{name.replace("-", "_"): _version(name) for name in ("headway", "torch", "uvicorn", "starlette")},
+    }
+
+
+def limits(threads: int) -> dict[str, float]:
+    """Memory read bandwidth (GB/s) and the rate of a large matrix product (GFLOP/s) in fp32 and bf16, best of several.
+
+    The rates are what torch's own kernels reach on a 2048-cube, which is what the engine can hope for.
+    """
+    import torch
+
+    torch.set_num_threads(threads)
+    read_s = _best(torch.ones(READ_BYTES // 4).sum, repeats=5)
+    figures = {"limit_read_gb_s": round(READ_BYTES / read_s / 1e9, 1)}
+    for name, dtype, size in (("fp32", torch.float32, 2048), ("bf16", torch.bfloat16, 1024)):
+        left, right = torch.randn(size, size).to(dtype), torch.randn(size, size).to(dtype)
+        seconds = _best(lambda left=left, right=right: left @ right, repeats=3)  # type: ignore[misc]
+        figures[f"limit_gemm_{name}_gflop_s"] = round(2 * size**3 / seconds / 1e9, 1)
+    return figures
+
+
+def memory_mb(process_ids: list[int]) -> dict[str, float]:
+    """Resident memory of the processes together: RSS counts shared pages in each, PSS splits them."""
+    import psutil
+
+    infos = [psutil.Process(each).memory_full_info() for each in process_ids]
+    return {
+        "rss_mb": round(sum(each.rss for each in infos) / 1e6, 1),
+        "pss_mb": round(sum(each.pss for each in infos) / 1e6, 1),
+    }
+
+
+def _best(work: Callable[[], object], repeats: int) -> float:
+    work()
+    best = float("inf")
+    for _ in range(repeats):
+        start = time.perf_counter()
+        work()
+        best = min(best, time.perf_counter() - start)
+    return best
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or "unknown"
+    fields = dict(line.split(":", 1) for line in lines if ":" in line)
+    values = {key.strip(): value.strip() for key, value in fields.items()}
+    known = [
+        flag for flag in ("avx2", "avx512_bf16", "avx512_vnni", "amx_bf16") if flag in values.get("flags", "").split()
+    ]
+    return " ".join([values.get("model name", "unknown"), *known])
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
