@@ -9,15 +9,15 @@ from __future__ import annotations
 import argparse
 import asyncio
 import random
-import statistics
 import sys
 import time
 
-from benchmarks.client import Timing, closed_loop
 from benchmarks.machine import limits, memory_mb
-from benchmarks.server import HOST, RunningServer, headway_server
+from headway.bench.client import Timing, closed_loop, percentile
+from headway.bench.launch import HOST, RunningServer, headway_server
 from headway.models.source import resolve
 
+PATH = "/v1/completions"
 PROMPT_TOKENS = 128
 OUTPUT_TOKENS = 64
 CONCURRENCY = (1, 4, 16, 64)
@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> dict[str, float | int | str]:
     options = ["--dtype", arguments.dtype, "--kv-tokens", str(KV_TOKENS), "--threads", str(arguments.threads)]
     with headway_server(arguments.model, *options) as server:
         figures = asyncio.run(_measure(server, random.Random(arguments.seed), config.vocab_size, arguments.waves))
-        memory = memory_mb(server.process_ids())
+        memory = memory_mb(server.process.pid)
     after = limits(arguments.threads)
     limit = {name: max(before[name], after[name]) for name in before}
     drift = {f"{name}_before_over_after": round(before[name] / after[name], 2) for name in before}
@@ -73,17 +73,16 @@ async def _measure(server: RunningServer, rng: random.Random, vocab_size: int, w
                 "max_tokens": OUTPUT_TOKENS,
                 "temperature": 0,
                 "ignore_eos": True,
-                "stream": True,
             }
             for _ in range(count)
         ]
 
-    await closed_loop(HOST, server.port, bodies(4), 2)  # warm-up: first steps allocate
+    await closed_loop(HOST, server.port, PATH, bodies(4), 2)  # warm-up: first steps allocate
     figures: dict[str, float] = {}
     for concurrency in CONCURRENCY:
         requests = bodies(max(waves * concurrency, 8))
         start_s = time.perf_counter()
-        timings = await closed_loop(HOST, server.port, requests, concurrency)
+        timings = await closed_loop(HOST, server.port, PATH, requests, concurrency)
         elapsed_s = time.perf_counter() - start_s
         figures |= _summary(timings, elapsed_s, concurrency)
         print(f"  {concurrency:3} streams: {figures[f'output_tok_s_{concurrency}']:.1f} tok/s", file=sys.stderr)
@@ -91,15 +90,15 @@ async def _measure(server: RunningServer, rng: random.Random, vocab_size: int, w
 
 
 def _summary(timings: list[Timing], elapsed_s: float, concurrency: int) -> dict[str, float]:
-    gaps_ms = sorted(1000 * gap for each in timings for gap in each.gaps_s)
-    ttft_ms = sorted(1000 * each.ttft_s for each in timings)
+    gaps_ms = [1000 * gap for each in timings for gap in each.gaps_s]
+    ttft_ms = [1000 * each.ttft_s for each in timings]
     return {
         f"requests_{concurrency}": len(timings),
         f"output_tok_s_{concurrency}": round(len(timings) * OUTPUT_TOKENS / elapsed_s, 1),
-        f"ttft_p50_ms_{concurrency}": round(statistics.median(ttft_ms), 1),
-        f"ttft_p95_ms_{concurrency}": round(ttft_ms[int(0.95 * (len(ttft_ms) - 1))], 1),
-        f"itl_p50_ms_{concurrency}": round(statistics.median(gaps_ms), 2),
-        f"itl_p95_ms_{concurrency}": round(gaps_ms[int(0.95 * (len(gaps_ms) - 1))], 2),
+        f"ttft_p50_ms_{concurrency}": round(percentile(ttft_ms, 0.5), 1),
+        f"ttft_p95_ms_{concurrency}": round(percentile(ttft_ms, 0.95), 1),
+        f"itl_p50_ms_{concurrency}": round(percentile(gaps_ms, 0.5), 2),
+        f"itl_p95_ms_{concurrency}": round(percentile(gaps_ms, 0.95), 2),
     }
 
 

@@ -42,11 +42,12 @@ def limits(threads: int) -> dict[str, float]:
     return figures
 
 
-def memory_mb(process_ids: list[int]) -> dict[str, float]:
-    """Resident memory of the processes together: RSS counts shared pages in each, PSS splits them."""
+def memory_mb(process_id: int) -> dict[str, float]:
+    """Resident memory of a process and all below it: RSS counts shared pages in each of them, PSS splits them."""
     import psutil
 
-    infos = [psutil.Process(each).memory_full_info() for each in process_ids]
+    process = psutil.Process(process_id)
+    infos = [each.memory_full_info() for each in (process, *process.children(recursive=True))]
     return {
         "rss_mb": round(sum(each.rss for each in infos) / 1e6, 1),
         "pss_mb": round(sum(each.pss for each in infos) / 1e6, 1),

@@ -199,7 +199,9 @@ class Driver:
             self._publish(self._scheduler.executor_lost(self._clock()))
             if plan is not None and self._losses >= self._restart.attempts:
                 for chunk in plan.chunks:
-                    self._publish(self._scheduler.abort(self._clock(), chunk.request_id, FinishReason.FAILED, str(lost)))
+                    self._publish(
+                        self._scheduler.abort(self._clock(), chunk.request_id, FinishReason.FAILED, str(lost))
+                    )
                 self._losses = 0
             if self._state is not DriverState.DRAINING:
                 self._enter(DriverState.RESTARTING)

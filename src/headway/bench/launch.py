@@ -1,4 +1,4 @@
-"""Starts a real ``headway serve`` for a benchmark, waits until it is ready, and ends it."""
+"""Starts a real ``headway serve`` as a process of its own, waits until it is ready, and ends it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,17 +23,14 @@ class RunningServer:
     ready_s: float
     """From starting the process to ready."""
 
-    def process_ids(self) -> list[int]:
-        """The server and all its workers."""
-        import psutil
 
-        process = psutil.Process(self.process.pid)
-        return [process.pid, *(child.pid for child in process.children(recursive=True))]
+class LaunchError(Exception):
+    """The server did not become ready."""
 
 
 @contextlib.contextmanager
 def headway_server(*arguments: str) -> Iterator[RunningServer]:
-    """``headway serve ARGUMENTS`` on a free loopback port, for the length of the block."""
+    """``headway serve ARGUMENTS`` on a free loopback port, for the length of the block. Raises ``LaunchError``."""
     with socket.create_server((HOST, 0)) as probe:
         port = probe.getsockname()[1]
     started_s = time.perf_counter()
@@ -56,10 +52,9 @@ def _wait_ready(process: subprocess.Popen[bytes], port: int) -> None:
     until_s = time.monotonic() + READY_TIMEOUT_S
     while time.monotonic() < until_s:
         if process.poll() is not None:
-            raise RuntimeError(f"the server ended with status {process.returncode} before it was ready")
-        try:
-            with urllib.request.urlopen(f"http://{HOST}:{port}/health/ready", timeout=1.0):
-                return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.05)
-    raise RuntimeError(f"the server was not ready after {READY_TIMEOUT_S:g} s")
+            raise LaunchError(f"the server ended with status {process.returncode} before it was ready")
+        with contextlib.suppress(OSError):  # URLError is one: not listening yet, or 503 while it loads
+            urllib.request.urlopen(f"http://{HOST}:{port}/health/ready", timeout=1.0).close()
+            return
+        time.sleep(0.05)
+    raise LaunchError(f"the server was not ready after {READY_TIMEOUT_S:g} s")

@@ -1,0 +1,1 @@
+"""Measuring a server over its OpenAI-compatible API."""
