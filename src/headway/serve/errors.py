@@ -34,6 +34,7 @@ class Reason(StrEnum):
     CONTEXT_LENGTH = "context_length_exceeded"
     KV_CAPACITY = "kv_capacity_exceeded"
     INVALID_API_KEY = "invalid_api_key"
+    HOST_NOT_ALLOWED = "host_not_allowed"
     MODEL_NOT_FOUND = "model_not_found"
     NOT_FOUND = "not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"
@@ -43,6 +44,7 @@ class Reason(StrEnum):
     HEADERS_TOO_LARGE = "headers_too_large"
     QUEUE_FULL = "queue_full"
     CLIENT_CLOSED = "client_closed_request"
+    CONNECTIONS_FULL = "too_many_connections"
     ENGINE_FAILED = "engine_failed"
     INTERNAL = "internal_error"
     NOT_READY = "not_ready"
@@ -73,6 +75,7 @@ ANSWERS: dict[Reason, Answer] = {
     Reason.CONTEXT_LENGTH: Answer(400, _CALLER),
     Reason.KV_CAPACITY: Answer(400, _CALLER),
     Reason.INVALID_API_KEY: Answer(401, "authentication_error"),
+    Reason.HOST_NOT_ALLOWED: Answer(403, "permission_error"),
     Reason.MODEL_NOT_FOUND: Answer(404, _CALLER),
     Reason.NOT_FOUND: Answer(404, _CALLER),
     Reason.METHOD_NOT_ALLOWED: Answer(405, _CALLER),
@@ -84,6 +87,7 @@ ANSWERS: dict[Reason, Answer] = {
     Reason.CLIENT_CLOSED: Answer(499, _CALLER),
     Reason.ENGINE_FAILED: Answer(500, "server_error"),
     Reason.INTERNAL: Answer(500, "server_error"),
+    Reason.CONNECTIONS_FULL: Answer(503, "service_unavailable_error", retry_after_s=1.0),
     Reason.NOT_READY: Answer(503, "service_unavailable_error", retry_after_s=2.0),
     Reason.TOO_MANY_CONNECTIONS: Answer(503, "service_unavailable_error", retry_after_s=1.0),
     Reason.DRAINING: Answer(503, "service_unavailable_error", retry_after_s=5.0),

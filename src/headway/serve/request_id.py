@@ -1,0 +1,18 @@
+"""Names of requests: unguessable ones of our own, and the client's where they are safe to write anywhere."""
+
+from __future__ import annotations
+
+import re
+import secrets
+
+_SAFE = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+
+
+def new_request_id() -> str:
+    """96 random bits: unique without asking anyone."""
+    return secrets.token_hex(12)
+
+
+def safe_request_id(value: bytes) -> str | None:
+    """The client's own id, if it can stand in a header, a log line and a label as it is."""
+    return value.decode("ascii") if _SAFE.fullmatch(value) else None
