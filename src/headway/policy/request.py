@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from headway.policy.events import FinishReason
 from headway.policy.plan import Draw
 from headway.policy.sampling import SamplingParams
 
@@ -45,22 +44,30 @@ class Request:
 
     ``tokens`` is the prompt followed by the output. The first ``computed`` of them have their keys and values in the
     cache; ``planned`` more are in the step in flight. A decode is simply a request with one token left to compute.
+
+    ``block_table`` holds blocks for exactly the computed and planned tokens; the first ``published`` of them have been
+    offered to the prefix index, under ``digests``. ``order`` counts arrivals. ``cached_tokens`` of the prompt were
+    found in the cache when the request was first scheduled; later finds only save it computing its own tokens again.
     """
 
     spec: RequestSpec
-    arrival_s: float
     order: int
     tokens: list[int]
+    peak_tokens: int
     state: State = State.WAITING
     computed: int = 0
     planned: int = 0
-    block_table: list[int] = field(default_factory=list)
-    block_hashes: list[bytes] = field(default_factory=list)
+    published: int = 0
+    block_table: tuple[int, ...] = ()
+    digests: list[bytes] = field(default_factory=list)
     cached_tokens: int = 0
     preemptions: int = 0
     ever_scheduled: bool = False
-    finish_reason: FinishReason | None = None
-    first_scheduled_s: float | None = None
+
+    @classmethod
+    def new(cls, spec: RequestSpec, order: int) -> Request:
+        """``peak_tokens``: the most cache positions it can ever need. Its last output token is never fed back."""
+        return cls(spec, order, list(spec.prompt), peak_tokens=len(spec.prompt) + spec.max_tokens - 1)
 
     @property
     def request_id(self) -> str:
@@ -79,17 +86,9 @@ class Request:
         """Tokens still to compute before the next one can be drawn."""
         return len(self.tokens) - self.computed
 
-    @property
-    def decoding(self) -> bool:
-        return self.output_tokens > 0 and self.remaining == 1
-
-    @property
-    def peak_tokens(self) -> int:
-        """The most cache positions it can ever need: its last output token is never fed back."""
-        return self.prompt_tokens + self.spec.max_tokens - 1
-
     def move(self, state: State) -> None:
         assert state in TRANSITIONS[self.state], f"{self.request_id}: {self.state} -> {state}"
+        assert state is State.RUNNING or not self.block_table, f"{self.request_id} holds blocks while {state}"
         self.state = state
 
     def draw(self) -> Draw:

@@ -1,0 +1,72 @@
+"""Whether a waiting request may start: its tokens must fit the KV cache now, and soon."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from headway.policy.config import SchedulerConfig
+from headway.policy.kv import KVCache
+from headway.policy.request import Request
+
+
+class KVForecast:
+    """The most KV blocks that the running requests will hold at once in the near future.
+
+    Each is taken to draw one token a step, from its last token known until it is done or the look-ahead ends.
+    At the moment a request ends, those with more to go hold what they have and as much again as it drew; the peak
+    is at one of these moments. Method: the future-memory estimate of LightLLM's scheduler, cut off at the look-ahead.
+    Blocks that are shared now count once: if a sharer leaves, the estimate is low, which preemption makes good.
+    """
+
+    def __init__(self, running: Iterable[Request], cache: KVCache, config: SchedulerConfig) -> None:
+        self._cache = cache
+        self._lookahead = config.kv_lookahead_tokens
+        self._usable = cache.pool.total - math.ceil(cache.pool.total * config.kv_watermark)
+        self._entries: list[tuple[int, int]] = []  # tokens to come, tokens now
+        self._table_blocks = 0
+        self._reserved_blocks = 0
+        self._protected_after = config.max_preemptions
+        for request in running:
+            self.add(request)
+
+    def fits(self, request: Request, hits: list[int]) -> bool:
+        """Whether the request may start from the ``hits`` found in the cache.
+
+        One that would run alone always may: it was refused at the door if it could not. One that must not be
+        preempted again is given all that it and its like may ever need, or nothing.
+        """
+        if not self._entries:
+            return True
+        pool = self._cache.pool
+        if self._is_protected(request) and self._reserved_blocks + self._peak(request) > pool.total:
+            return False
+        shared = self._table_blocks - pool.referenced + sum(1 for block in hits if pool.references(block))
+        return self._peak_blocks(request) - shared <= self._usable
+
+    def add(self, request: Request) -> None:
+        """The request runs, and holds its table."""
+        self._entries.append(self._entry(request))
+        self._table_blocks += len(request.block_table)
+        if self._is_protected(request):
+            self._reserved_blocks += self._peak(request)
+
+    def _peak_blocks(self, candidate: Request) -> int:
+        """The peak with the candidate among those running, as if nothing were shared; at most a block each too high."""
+        peak = held = 0
+        slack = self._cache.block_size - 1  # of each one's last block
+        entries = sorted([*self._entries, self._entry(candidate)], reverse=True)
+        for count, (growth, tokens) in enumerate(entries, start=1):
+            held += tokens + slack
+            peak = max(peak, held + growth * count)
+        return peak // self._cache.block_size
+
+    def _entry(self, request: Request) -> tuple[int, int]:
+        tokens = len(request.tokens)
+        return min(request.peak_tokens - tokens, self._lookahead), tokens
+
+    def _is_protected(self, request: Request) -> bool:
+        return request.preemptions >= self._protected_after
+
+    def _peak(self, request: Request) -> int:
+        return self._cache.blocks_for(request.peak_tokens)
