@@ -44,7 +44,6 @@ class Reason(StrEnum):
     HEADERS_TOO_LARGE = "headers_too_large"
     QUEUE_FULL = "queue_full"
     CLIENT_CLOSED = "client_closed_request"
-    CONNECTIONS_FULL = "too_many_connections"
     ENGINE_FAILED = "engine_failed"
     INTERNAL = "internal_error"
     NOT_READY = "not_ready"
@@ -87,7 +86,6 @@ ANSWERS: dict[Reason, Answer] = {
     Reason.CLIENT_CLOSED: Answer(499, _CALLER),
     Reason.ENGINE_FAILED: Answer(500, "server_error"),
     Reason.INTERNAL: Answer(500, "server_error"),
-    Reason.CONNECTIONS_FULL: Answer(503, "service_unavailable_error", retry_after_s=1.0),
     Reason.NOT_READY: Answer(503, "service_unavailable_error", retry_after_s=2.0),
     Reason.TOO_MANY_CONNECTIONS: Answer(503, "service_unavailable_error", retry_after_s=1.0),
     Reason.DRAINING: Answer(503, "service_unavailable_error", retry_after_s=5.0),
@@ -162,14 +160,14 @@ class ApiError(Exception):
         return b"data: " + self.body() + b"\n\n"
 
 
-def context_length_exceeded(prompt_tokens: int, max_tokens: int, context_tokens: int) -> ApiError:
+def context_length_exceeded(prompt_tokens: int, max_tokens: int, context_tokens: int, *, param: str) -> ApiError:
     """The error for a prompt that doesn't fit, in the words by which gateways know it ("maximum context length")."""
     return ApiError(
         Reason.CONTEXT_LENGTH,
         f"This model's maximum context length is {context_tokens} tokens. However, you requested "
         f"{prompt_tokens + max_tokens} tokens ({prompt_tokens} in the prompt, {max_tokens} in the completion). "
         "Shorten the prompt or ask for fewer tokens.",
-        param="messages",
+        param=param,
     )
 
 

@@ -99,7 +99,7 @@ class LimitedProtocol(HttpToolsProtocol):
         state = self.server_state
         if len(state.connections) > self.limits.connections and not self._evict_idle():
             state.refused += 1
-            self._refuse(ApiError(Reason.CONNECTIONS_FULL, "The server has all the connections it can hold."))
+            self._refuse(ApiError(Reason.TOO_MANY_CONNECTIONS, "The server has all the connections it can hold."))
             return
         state.waiting[self] = None
         self._arm_header_timer()
