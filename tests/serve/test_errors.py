@@ -63,7 +63,7 @@ def test_every_failed_end_has_an_answer(reason: FinishReason, status: int) -> No
 
 
 def test_context_length_has_both_numbers_and_the_known_words() -> None:
-    message = context_length_exceeded(5000, 200, 4096).message
+    message = context_length_exceeded(5000, 200, 4096, param="messages").message
     assert "maximum context length is 4096 tokens" in message
     assert "5200 tokens (5000 in the prompt, 200 in the completion)" in message
 
