@@ -1,0 +1,199 @@
+"""Paged attention in torch: single tokens in groups of similar length, longer chunks one by one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from headway.engine.attention.interface import Span
+from headway.engine.kv_cache import KvCache
+
+GROUP_POSITIONS_MAX = 8192
+"""Padded positions gathered at a time for a group of single tokens: few enough to stay in the processor's cache."""
+
+PADDING_MAX = 0.5
+"""The most of a group's positions that may be padding."""
+
+
+class ReferenceAttention:
+    """``windows[layer]`` as in ``ModelConfig``."""
+
+    def __init__(self, cache: KvCache, windows: Sequence[int | None]) -> None:
+        self._cache = cache
+        self._windows = tuple(windows)
+
+    def prepare(self, spans: Sequence[Span]) -> ReferenceStep:
+        return ReferenceStep(self._cache, self._windows, spans)
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Sequences with one new token each. ``hidden`` marks the positions that a sequence must not see."""
+
+    rows: Tensor
+    index: Tensor
+    hidden: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    """A sequence with several new tokens. ``index`` is None when nothing of it was in the cache before."""
+
+    first: int
+    last: int
+    index: Tensor | None
+    visible: Tensor | None
+
+
+class ReferenceStep:
+    """One step. The work is laid out once for each window that the layers have."""
+
+    def __init__(self, cache: KvCache, windows: Sequence[int | None], spans: Sequence[Span]) -> None:
+        self._cache = cache
+        self._windows = windows
+        self._slots = _slots(cache, spans)
+        self._layouts = {window: _layout(cache, window, spans) for window in set(windows)}
+
+    def __call__(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        cache = self._cache
+        keys, values = cache.keys(layer), cache.values(layer)
+        keys.view(-1, cache.head_dim).index_copy_(0, self._slots, key.reshape(-1, cache.head_dim))
+        values.view(-1, cache.head_dim).index_copy_(0, self._slots, value.reshape(-1, cache.head_dim))
+        groups, chunks = self._layouts[self._windows[layer]]
+        output = torch.empty_like(query)
+        for group in groups:
+            output[group.rows] = self._attend_group(group, query[group.rows], keys, values)
+        for chunk in chunks:
+            rows = slice(chunk.first, chunk.last)
+            output[rows] = self._attend_chunk(chunk, query[rows], key[rows], value[rows], keys, values)
+        return output.view(query.shape[0], -1)
+
+    def _attend_group(self, group: _Group, query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """Query heads that share a key head are the rows of one small matrix product."""
+        count, heads, size = query.shape
+        kv_heads = self._cache.kv_heads
+        gathered_keys = self._gather(keys, group.index).view(count * kv_heads, -1, size)
+        gathered_values = self._gather(values, group.index).view(count * kv_heads, -1, size)
+        scaled = (query * size**-0.5).view(count * kv_heads, heads // kv_heads, size)
+        scores = torch.bmm(scaled, gathered_keys.transpose(1, 2)).float().view(count, heads, -1)
+        weights = torch.softmax(scores.masked_fill_(group.hidden, -math.inf), dim=-1).to(query.dtype)
+        attended = torch.bmm(weights.view(count * kv_heads, heads // kv_heads, -1), gathered_values)
+        return attended.view(count, heads, size)
+
+    def _attend_chunk(
+        self, chunk: _Chunk, query: Tensor, key: Tensor, value: Tensor, keys: Tensor, values: Tensor
+    ) -> Tensor:
+        if chunk.index is None:
+            seen_keys, seen_values = key.transpose(0, 1), value.transpose(0, 1)
+        else:
+            shape = (self._cache.kv_heads, -1, self._cache.head_dim)
+            seen_keys = self._gather(keys, chunk.index).view(shape)
+            seen_values = self._gather(values, chunk.index).view(shape)
+        return functional.scaled_dot_product_attention(
+            query.transpose(0, 1).unsqueeze(0),
+            seen_keys.unsqueeze(0),
+            seen_values.unsqueeze(0),
+            attn_mask=chunk.visible,
+            is_causal=chunk.visible is None,
+            enable_gqa=True,
+        )[0].transpose(0, 1)
+
+    def _gather(self, stored: Tensor, index: Tensor) -> Tensor:
+        cache = self._cache
+        return stored.view(-1, cache.block_size * cache.head_dim).index_select(0, index)
+
+
+def _slots(cache: KvCache, spans: Sequence[Span]) -> Tensor:
+    """Where each key head of each new token goes, as a row of the cache seen as [slots, head_dim]."""
+    size = cache.block_size
+    slots: list[int] = []
+    for span in spans:
+        for position in range(span.start, span.start + span.count):
+            block, offset = span.block_table[position // size], position % size
+            slots.extend((block * cache.kv_heads + head) * size + offset for head in range(cache.kv_heads))
+    return torch.tensor(slots)
+
+
+def _layout(cache: KvCache, window: int | None, spans: Sequence[Span]) -> tuple[list[_Group], list[_Chunk]]:
+    singles: list[tuple[int, Span]] = []
+    chunks: list[_Chunk] = []
+    row = 0
+    for span in spans:
+        if span.count == 1:
+            singles.append((row, span))
+        else:
+            chunks.append(_chunk(cache, window, row, span))
+        row += span.count
+    return [_group(cache, window, members) for members in _split(singles, cache.block_size, window)], chunks
+
+
+def _first_block(start: int, window: int | None, block_size: int) -> int:
+    """The first block of which a token at position ``start`` sees anything."""
+    return 0 if window is None else max(start - window + 1, 0) // block_size
+
+
+def _split(singles: list[tuple[int, Span]], block_size: int, window: int | None) -> list[list[tuple[int, Span]]]:
+    """Groups of similar length, so that little is padding, and of bounded size."""
+
+    def blocks(member: tuple[int, Span]) -> int:
+        start = member[1].start
+        return start // block_size + 1 - _first_block(start, window, block_size)
+
+    groups: list[list[tuple[int, Span]]] = []
+    longest = 0
+    for member in sorted(singles, key=blocks, reverse=True):
+        full = not groups or (len(groups[-1]) + 1) * longest * block_size > GROUP_POSITIONS_MAX
+        if full or blocks(member) < longest * PADDING_MAX:
+            groups.append([])
+            longest = blocks(member)
+        groups[-1].append(member)
+    return groups
+
+
+def _group(cache: KvCache, window: int | None, members: list[tuple[int, Span]]) -> _Group:
+    size = cache.block_size
+    tables: list[list[int]] = []
+    firsts: list[int] = []
+    for _, span in members:
+        first = _first_block(span.start, window, size)
+        firsts.append(first)
+        tables.append(list(span.block_table[first : span.start // size + 1]))
+    longest = max(len(table) for table in tables)
+    for table in tables:
+        table.extend(table[-1:] * (longest - len(table)))  # padding shows a sequence its own last block, hidden
+    ends = torch.tensor([span.start - first * size for (_, span), first in zip(members, firsts, strict=True)])
+    columns = torch.arange(longest * size)
+    hidden = columns > ends.unsqueeze(1)
+    if window is not None:
+        hidden |= columns <= (ends - window).unsqueeze(1)
+    return _Group(torch.tensor([row for row, _ in members]), _head_blocks(cache, tables), hidden.unsqueeze(1))
+
+
+def _chunk(cache: KvCache, window: int | None, row: int, span: Span) -> _Chunk:
+    size, end = cache.block_size, span.start + span.count
+    queries = torch.arange(span.start, end).unsqueeze(1)
+    if span.start == 0:
+        if window is None or end <= window:
+            return _Chunk(row, row + span.count, None, None)
+        columns = torch.arange(end)
+        visible = (columns <= queries) & (columns > queries - window)
+        return _Chunk(row, row + span.count, None, visible)
+    first = _first_block(span.start, window, size)
+    table = span.block_table[first : (end - 1) // size + 1]
+    columns = torch.arange(first * size, (first + len(table)) * size)
+    visible = columns <= queries
+    if window is not None:
+        visible &= columns > queries - window
+    return _Chunk(row, row + span.count, _head_blocks(cache, [list(table)]), visible)
+
+
+def _head_blocks(cache: KvCache, tables: list[list[int]]) -> Tensor:
+    """Rows of the cache seen as [blocks * kv_heads, block_size * head_dim], ordered sequence, head, block."""
+    blocks = torch.tensor(tables).unsqueeze(1)
+    heads = torch.arange(cache.kv_heads).view(1, -1, 1)
+    return (blocks * cache.kv_heads + heads).flatten()

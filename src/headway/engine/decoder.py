@@ -1,0 +1,74 @@
+"""ONE decoder for every family: what differs between them is in ``ModelConfig``, never in a file of its own.
+
+A forward pass runs over a flat batch: the tokens of all chunks of a step, one after the other, without padding.
+The residual stream is fp32; linear layers and attention run in the compute type of the linear kernel.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional
+
+from headway.engine.attention.interface import StepAttention
+from headway.engine.parallel import Communicator
+from headway.engine.rope import RotaryTable, Rotation
+from headway.engine.weights import BlockWeights, DecoderWeights, Shard
+
+
+class Decoder:
+    """One rank's decoder. ``compute`` is the type of activations; ``context_tokens`` the longest sequence."""
+
+    def __init__(
+        self,
+        weights: DecoderWeights,
+        shard: Shard,
+        communicator: Communicator,
+        context_tokens: int,
+    ) -> None:
+        self._weights = weights
+        self._shard = shard
+        self._config = shard.config
+        self._communicator = communicator
+        self._rotary = RotaryTable(shard.config.rope, shard.config.head_dim, context_tokens)
+        self._compute = weights.compute
+
+    def forward(self, tokens: Tensor, positions: Tensor, attend: StepAttention, rows: Tensor) -> Tensor:
+        """Logits (fp32, [len(rows), vocabulary]) after the tokens at ``rows`` of the batch; the same on every rank.
+
+        ``tokens`` and ``positions``: int64, [tokens]. The cache holds all tokens' keys and values afterwards.
+        """
+        hidden = functional.embedding(tokens, self._weights.embedding).float()
+        rotation = self._rotary.at(positions)
+        for layer, block in enumerate(self._weights.blocks):
+            normed = self._norm(hidden, block.attention_norm)
+            hidden += self._communicator.sum(self._attention(layer, block, normed, rotation, attend))
+            normed = self._norm(hidden, block.feed_forward_norm)
+            hidden += self._communicator.sum(_feed_forward(block, normed))
+        last = self._norm(hidden[rows], self._weights.final_norm)
+        logits = self._communicator.gather(self._weights.head(last))
+        return logits[:, : self._config.vocab_size].float()
+
+    def _attention(
+        self, layer: int, block: BlockWeights, normed: Tensor, rotation: Rotation, attend: StepAttention
+    ) -> Tensor:
+        heads, kv_heads = self._shard.heads, self._shard.kv_heads
+        mixed = block.qkv(normed).view(normed.shape[0], heads + 2 * kv_heads, self._config.head_dim)
+        turning, value = mixed[:, : heads + kv_heads], mixed[:, heads + kv_heads :]
+        if block.query_norm is not None and block.key_norm is not None:
+            query = self._norm(turning[:, :heads], block.query_norm)
+            key = self._norm(turning[:, heads:], block.key_norm)
+            query, key = rotation(query), rotation(key)
+        else:
+            turned = rotation(turning)
+            query, key = turned[:, :heads], turned[:, heads:]
+        return block.output(attend(layer, query, key, value))
+
+    def _norm(self, values: Tensor, weight: Tensor) -> Tensor:
+        """Root-mean-square norm over the last dimension, computed in fp32."""
+        normed = functional.rms_norm(values.float(), (values.shape[-1],), weight, self._config.norm_epsilon)
+        return normed.to(self._compute)
+
+
+def _feed_forward(block: BlockWeights, normed: Tensor) -> Tensor:
+    gate, up = block.gate_up(normed).chunk(2, dim=-1)
+    return block.down(functional.silu(gate).mul_(up))

@@ -1,0 +1,63 @@
+"""The paged keys and values, and how many tokens of them fit in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from headway.models.config import ModelConfig
+
+CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
+CGROUP_USAGE = Path("/sys/fs/cgroup/memory.current")
+MEMORY_INFO = Path("/proc/meminfo")
+MEMORY_UNKNOWN_BYTES = 2 << 30
+"""Taken as free where the system doesn't say."""
+
+
+class KvCache:
+    """Keys and values of every layer: [layers, 2, blocks, kv_heads, block_size, head_dim].
+
+    A block keeps each head's positions together, so that gathering a sequence copies whole runs of memory.
+    The memory is taken from the system only as blocks are first written.
+    """
+
+    def __init__(self, shape: tuple[int, int, int, int, int], dtype: torch.dtype) -> None:
+        """``shape``: (layers, blocks, kv_heads, block_size, head_dim)."""
+        layers, self.blocks, self.kv_heads, self.block_size, self.head_dim = shape
+        self._values = torch.zeros((layers, 2, *shape[1:]), dtype=dtype)
+
+    def keys(self, layer: int) -> Tensor:
+        return self._values[layer, 0]
+
+    def values(self, layer: int) -> Tensor:
+        return self._values[layer, 1]
+
+    def clear(self, blocks: Sequence[int]) -> None:
+        """Forget what blocks held before they are written from their start.
+
+        Attention over padded positions multiplies what lies there by zero, which takes away any number but not a
+        NaN that another, failed, request left behind.
+        """
+        if blocks:
+            self._values.index_fill_(2, torch.tensor(blocks), 0.0)
+
+
+def kv_bytes_per_token(config: ModelConfig, kv_heads: int, dtype: torch.dtype) -> int:
+    return 2 * config.layers * kv_heads * config.head_dim * dtype.itemsize
+
+
+def available_bytes() -> int:
+    """Memory that this process could still take: the machine's, or its container's if that is less."""
+    available = MEMORY_UNKNOWN_BYTES
+    if MEMORY_INFO.exists():
+        for line in MEMORY_INFO.read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                available = int(line.split()[1]) * 1024
+    if CGROUP_LIMIT.exists() and CGROUP_USAGE.exists():
+        limit = CGROUP_LIMIT.read_text().strip()
+        if limit.isdigit():
+            available = min(available, max(int(limit) - int(CGROUP_USAGE.read_text()), 0))
+    return available

@@ -1,0 +1,96 @@
+"""Rotary position embedding: the table of cosines and sines, and the rotation of queries and keys.
+
+Dimension ``i`` of a head turns with dimension ``i + head_dim / 2``. Sources: Su et al. 2021 (RoFormer); linear
+scaling as in Chen et al. 2023 (position interpolation); YaRN, Peng et al. 2023; llama3 as in the Llama 3.1 release.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from headway.models.rotary import RopeConfig
+
+RAMP_WIDTH_MIN = 1e-3
+"""Keeps YaRN's ramp from dividing by zero where its two ends fall together."""
+
+
+class RotaryTable:
+    """Cosines and sines for every position of the context, in fp32. The sine's first half carries the minus sign."""
+
+    def __init__(self, config: RopeConfig, head_dim: int, context_tokens: int) -> None:
+        frequencies, scale = _frequencies(config, head_dim)
+        angles = torch.outer(torch.arange(context_tokens, dtype=torch.float32), frequencies)
+        cosine, sine = angles.cos() * scale, angles.sin() * scale
+        self._cosine = torch.cat((cosine, cosine), dim=-1)
+        self._sine = torch.cat((-sine, sine), dim=-1)
+
+    def at(self, positions: Tensor) -> Rotation:
+        """The rotation for tokens at ``positions`` (int64, [tokens])."""
+        return Rotation(self._cosine[positions].unsqueeze(1), self._sine[positions].unsqueeze(1))
+
+
+class Rotation:
+    """Cosine and sine for the tokens of one step, [tokens, 1, head_dim]."""
+
+    def __init__(self, cosine: Tensor, sine: Tensor) -> None:
+        self._cosine = cosine
+        self._sine = sine
+
+    def __call__(self, heads: Tensor) -> Tensor:
+        """``heads`` ([tokens, heads, head_dim]) turned by the position of each token, in fp32 and back."""
+        values = heads.float()
+        turned = values.roll(values.shape[-1] // 2, dims=-1).mul_(self._sine)
+        return turned.addcmul_(values, self._cosine).to(heads.dtype)
+
+
+def _frequencies(config: RopeConfig, head_dim: int) -> tuple[Tensor, float]:
+    """Radians a position for each pair of dimensions (fp32, [head_dim / 2]), and the scale of cosine and sine."""
+    steps = torch.arange(0, head_dim, 2, dtype=torch.int64).float() / head_dim
+    frequencies = 1.0 / (config.theta**steps)
+    if config.kind == "linear":
+        return frequencies / config.factor, 1.0
+    if config.kind == "llama3":
+        return _llama3(config, frequencies), 1.0
+    if config.kind == "yarn":
+        return _yarn(config, frequencies, head_dim), _yarn_scale(config)
+    return frequencies, 1.0
+
+
+def _llama3(config: RopeConfig, frequencies: Tensor) -> Tensor:
+    """Long waves are stretched, short ones kept, those between blended."""
+    wavelengths = 2 * math.pi / frequencies
+    share_kept = (config.original_context / wavelengths - config.low) / (config.high - config.low)
+    blended = (1 - share_kept) * frequencies / config.factor + share_kept * frequencies
+    long = wavelengths > config.original_context / config.low
+    short = wavelengths < config.original_context / config.high
+    return torch.where(long, frequencies / config.factor, torch.where(short, frequencies, blended))
+
+
+def _yarn(config: RopeConfig, frequencies: Tensor, head_dim: int) -> Tensor:
+    """As ``_llama3``, but blended along the dimensions, between two numbers of rotations over the context."""
+
+    def dimension(rotations: float) -> float:
+        period = config.original_context / (rotations * 2 * math.pi)
+        return head_dim * math.log(period) / (2 * math.log(config.theta))
+
+    first, last = dimension(config.high), dimension(config.low)
+    if config.truncate:
+        first, last = math.floor(first), math.ceil(last)
+    first, last = max(first, 0), min(last, head_dim - 1)
+    ramp = (torch.arange(head_dim // 2, dtype=torch.float32) - first) / ((last - first) or RAMP_WIDTH_MIN)
+    share_stretched = ramp.clamp(0, 1)
+    return frequencies / config.factor * share_stretched + frequencies * (1 - share_stretched)
+
+
+def _yarn_scale(config: RopeConfig) -> float:
+    def magnitude(weight: float) -> float:
+        return 1.0 if config.factor <= 1 else 0.1 * weight * math.log(config.factor) + 1.0
+
+    if config.attention_factor is not None:
+        return config.attention_factor
+    if config.mscale and config.mscale_all_dim:
+        return magnitude(config.mscale) / magnitude(config.mscale_all_dim)
+    return magnitude(1.0)

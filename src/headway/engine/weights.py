@@ -1,0 +1,208 @@
+"""Weights from a checkpoint (or invented ones) to packed linear layers, one rank's slice of each.
+
+Only safetensors are read, through a memory map; ``headway.models.checkpoint`` has checked them against the
+configuration before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+from zlib import crc32
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from headway.engine.linear import Kernel, Linear
+from headway.models.checkpoint import read_tensors
+from headway.models.config import ModelConfig
+from headway.models.errors import ModelError
+from headway.models.layout import EMBEDDING, FINAL_NORM, HEAD, block_prefix, expected_tensors
+
+RANDOM_DEVIATION = 0.02
+"""Standard deviation of invented weights, as in the usual initialisation."""
+
+EVERYTHING = slice(None)
+
+
+@dataclass(frozen=True, slots=True)
+class BlockWeights:
+    """One block. ``qkv`` gives queries, keys and values side by side, ``gate_up`` the two feed-forward halves."""
+
+    attention_norm: Tensor
+    qkv: Linear
+    query_norm: Tensor | None
+    key_norm: Tensor | None
+    output: Linear
+    feed_forward_norm: Tensor
+    gate_up: Linear
+    down: Linear
+
+
+@dataclass(frozen=True, slots=True)
+class DecoderWeights:
+    """``head`` gives this rank's share of the vocabulary, all ranks the same number of rows, the last ones padded."""
+
+    compute: torch.dtype
+    embedding: Tensor
+    blocks: tuple[BlockWeights, ...]
+    final_norm: Tensor
+    head: Linear
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """Which slice of each weight a rank holds. Raises ``ModelError`` where the model can't be cut that way.
+
+    With more ranks than key/value heads, ranks that share one hold a copy each.
+    """
+
+    config: ModelConfig
+    rank: int = 0
+    size: int = 1
+
+    def __post_init__(self) -> None:
+        heads, kv_heads = self.config.heads, self.config.kv_heads
+        cuts_kv = kv_heads % self.size == 0 or self.size % kv_heads == 0
+        if heads % self.size or self.config.intermediate_size % self.size or not cuts_kv:
+            raise ModelError(
+                f"{self.size} ranks can't share {heads} heads, {kv_heads} key/value heads and "
+                f"{self.config.intermediate_size} feed-forward units evenly"
+            )
+
+    @property
+    def heads(self) -> int:
+        return self.config.heads // self.size
+
+    @property
+    def kv_heads(self) -> int:
+        return max(self.config.kv_heads // self.size, 1)
+
+    @property
+    def intermediate(self) -> slice:
+        return self._part(self.config.intermediate_size // self.size)
+
+    @property
+    def query(self) -> slice:
+        return self._part(self.heads * self.config.head_dim)
+
+    @property
+    def key(self) -> slice:
+        first = self.rank * self.config.kv_heads // self.size * self.config.head_dim
+        return slice(first, first + self.kv_heads * self.config.head_dim)
+
+    @property
+    def vocabulary(self) -> slice:
+        return self._part(-(-self.config.vocab_size // self.size))
+
+    def _part(self, length: int) -> slice:
+        return slice(self.rank * length, (self.rank + 1) * length)
+
+
+class Tensors(Protocol):
+    """Where weights come from."""
+
+    def read(self, name: str, rows: slice = EVERYTHING, columns: slice = EVERYTHING) -> Tensor:
+        """A tensor or part of it (``columns`` for matrices only). Not to be written: it may be a view of a file."""
+        ...
+
+
+class CheckpointTensors:
+    """A directory of safetensors files."""
+
+    def __init__(self, directory: Path, config: ModelConfig) -> None:
+        self._entries = read_tensors(directory, config)
+        self._files: dict[Path, Any] = {
+            file: safe_open(file, framework="pt") for file in {entry.file for entry in self._entries.values()}
+        }
+
+    def read(self, name: str, rows: slice = EVERYTHING, columns: slice = EVERYTHING) -> Tensor:
+        file = self._files[self._entries[name].file]
+        if rows == EVERYTHING and columns == EVERYTHING:
+            tensor: Tensor = file.get_tensor(name)
+            return tensor
+        part: Tensor = file.get_slice(name)[rows] if columns == EVERYTHING else file.get_slice(name)[rows, columns]
+        return part
+
+
+class RandomTensors:
+    """Invented weights: norms are ones, all else is noise that depends on the seed and the tensor's name alone."""
+
+    def __init__(self, config: ModelConfig, seed: int) -> None:
+        self._shapes = expected_tensors(config)
+        self._seed = seed
+
+    def read(self, name: str, rows: slice = EVERYTHING, columns: slice = EVERYTHING) -> Tensor:
+        shape = self._shapes[name]
+        if name.endswith("norm.weight"):
+            return torch.ones(shape, dtype=torch.bfloat16)
+        generator = torch.Generator().manual_seed(crc32(name.encode(), self._seed))
+        noise = torch.randn(shape, generator=generator).mul_(RANDOM_DEVIATION).to(torch.bfloat16)
+        return noise[rows] if columns == EVERYTHING else noise[rows, columns]
+
+
+def load_weights(
+    tensors: Tensors, shard: Shard, kernel: Kernel, progress: Callable[[float], None] | None = None
+) -> DecoderWeights:
+    """Read, cut and pack everything, block by block. ``progress`` is told the share done."""
+    config = shard.config
+    blocks = []
+    for layer in range(config.layers):
+        blocks.append(_load_block(_Reader(tensors, block_prefix(layer), kernel), shard))
+        if progress is not None:
+            progress((layer + 1) / (config.layers + 1))
+    reader = _Reader(tensors, "", kernel)
+    embedding = kernel.keep(tensors.read(EMBEDDING))
+    head = embedding[shard.vocabulary] if config.tied_embeddings else tensors.read(HEAD, shard.vocabulary)
+    padding = shard.vocabulary.stop - shard.vocabulary.start - head.shape[0]
+    if padding:
+        head = torch.cat((head, head.new_zeros(padding, head.shape[1])))
+    return DecoderWeights(kernel.compute, embedding, tuple(blocks), reader.norm(FINAL_NORM), kernel.pack(head, None))
+
+
+def _load_block(reader: _Reader, shard: Shard) -> BlockWeights:
+    query, key, intermediate = shard.query, shard.key, shard.intermediate
+    names = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
+    config = shard.config
+    # Biases of layers whose outputs are summed over ranks are added once, by the first rank.
+    adds_bias = shard.rank == 0
+    return BlockWeights(
+        attention_norm=reader.norm("input_layernorm.weight"),
+        qkv=reader.side_by_side(dict(zip(names, (query, key, key), strict=True)), biased=config.qkv_bias),
+        query_norm=reader.norm("self_attn.q_norm.weight") if config.qk_norm else None,
+        key_norm=reader.norm("self_attn.k_norm.weight") if config.qk_norm else None,
+        output=reader.summed("self_attn.o_proj", query, biased=config.output_bias and adds_bias),
+        feed_forward_norm=reader.norm("post_attention_layernorm.weight"),
+        gate_up=reader.side_by_side(
+            {"mlp.gate_proj": intermediate, "mlp.up_proj": intermediate}, biased=config.mlp_bias
+        ),
+        down=reader.summed("mlp.down_proj", intermediate, biased=config.mlp_bias and adds_bias),
+    )
+
+
+class _Reader:
+    """Reads the tensors of one block, by the names they have within it."""
+
+    def __init__(self, tensors: Tensors, prefix: str, kernel: Kernel) -> None:
+        self._tensors = tensors
+        self._prefix = prefix
+        self._kernel = kernel
+
+    def norm(self, name: str) -> Tensor:
+        return self._tensors.read(self._prefix + name).float()
+
+    def side_by_side(self, parts: dict[str, slice], *, biased: bool) -> Linear:
+        """One layer out of several that read the same input, cut by output."""
+        weight = torch.cat([self._tensors.read(f"{self._prefix}{name}.weight", rows) for name, rows in parts.items()])
+        bias = None
+        if biased:
+            bias = torch.cat([self._tensors.read(f"{self._prefix}{name}.bias", rows) for name, rows in parts.items()])
+        return self._kernel.pack(weight, bias)
+
+    def summed(self, name: str, columns: slice, *, biased: bool) -> Linear:
+        """A layer cut by input: its outputs are a sum over ranks."""
+        weight = self._tensors.read(f"{self._prefix}{name}.weight", EVERYTHING, columns)
+        return self._kernel.pack(weight, self._tensors.read(f"{self._prefix}{name}.bias") if biased else None)
