@@ -37,7 +37,7 @@ class KVCache:
         for block in hits:
             self.pool.share(block)
         request.block_table = tuple(hits)
-        request.computed = len(hits) * self.block_size
+        request.computed = request.started_at = len(hits) * self.block_size
         request.published = len(hits)
 
     def grow(self, request: Request) -> bool:

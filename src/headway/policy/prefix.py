@@ -60,14 +60,11 @@ class PrefixIndex:
         At least one token is left over because the next one is drawn from what the last one computes.
         """
         most = (len(tokens) - 1) // self._block_size
-        if not most or digests[0] not in self._entries:
-            return []
-        content = _pack(tokens[: most * self._block_size])
         blocks: list[int] = []
         for position in range(most):
             entry = self._entries.get(digests[position])
-            start = position * self._block_bytes
-            if entry is None or not _same(entry, salt, position, content[start : start + self._block_bytes]):
+            start = position * self._block_size
+            if entry is None or not _same(entry, salt, position, _pack(tokens[start : start + self._block_size])):
                 break
             blocks.append(entry.block)
         return blocks

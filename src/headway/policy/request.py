@@ -46,7 +46,8 @@ class Request:
     cache; ``planned`` more are in the step in flight. A decode is simply a request with one token left to compute.
 
     ``block_table`` holds blocks for exactly the computed and planned tokens; the first ``published`` of them have been
-    offered to the prefix index, under ``digests``. ``order`` counts arrivals. ``cached_tokens`` of the prompt were
+    offered to the prefix index, under ``digests``. The first ``started_at`` tokens were in the cache when it last
+    started to run. ``order`` counts arrivals. ``cached_tokens`` of the prompt were
     found in the cache when the request was first scheduled; later finds only save it computing its own tokens again.
     """
 
@@ -58,6 +59,7 @@ class Request:
     computed: int = 0
     planned: int = 0
     published: int = 0
+    started_at: int = 0
     block_table: tuple[int, ...] = ()
     digests: list[bytes] = field(default_factory=list)
     cached_tokens: int = 0

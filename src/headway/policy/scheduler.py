@@ -43,6 +43,10 @@ from headway.policy.waiting import Deadlines, WaitingQueue
 
 __all__ = ["Scheduler", "SchedulerConfig"]
 
+LOOK_AGAIN_STEPS = 16
+"""A head that did not fit is looked at again after this many steps: what others publish may have made it smaller.
+Otherwise it only fits once somebody leaves, because the needs of those running never fall by themselves."""
+
 
 class Scheduler:
     """Three verbs: ``plan`` a step, have it executed, ``apply`` its result. ``submit`` and ``abort`` at any time.
@@ -71,6 +75,8 @@ class Scheduler:
         self._arrivals = 0
         self._step_id = 0
         self._events: list[Event] = []
+        self._blocked: Request | None = None  # the head, when it last did not fit
+        self._look_again = 0  # the step in which to look at it again, if nobody leaves before
 
     # The door.
 
@@ -160,6 +166,7 @@ class Scheduler:
         """
         self.in_flight = None
         displaced, self.running = self.running, []
+        self._blocked = None
         for request in displaced:
             self.cache.close(request)
             request.move(State.WAITING)
@@ -231,7 +238,9 @@ class Scheduler:
 
     def _preempt_last(self) -> Request:
         victim = self.running.pop()
+        self._blocked = None
         assert self.running, f"{victim.request_id} has the cache to itself and does not fit"
+        assert victim.computed > victim.started_at, f"{victim.request_id} is preempted without having computed anything"
         self.cache.close(victim)
         victim.move(State.WAITING)
         victim.preemptions += 1
@@ -246,11 +255,12 @@ class Scheduler:
         forecast: KVForecast | None = None
         while left > 0 and len(self.running) < self.config.max_running:
             request = self.waiting.head
-            if request is None:
+            if request is None or (request is self._blocked and self._step_id < self._look_again):
                 break
             forecast = forecast or KVForecast(self.running, self.cache, self.config)
             hits = self.cache.lookup(request)
             if not forecast.fits(request, hits):
+                self._blocked, self._look_again = request, self._step_id + LOOK_AGAIN_STEPS
                 break
             self._start(request, hits)
             request.planned = min(request.remaining, left)
@@ -327,6 +337,7 @@ class Scheduler:
             if reason is FinishReason.FAILED:
                 self.cache.distrust(request)
             self.running.remove(request)
+            self._blocked = None
             self.cache.close(request)
         else:
             self.waiting.remove(request)
