@@ -1,0 +1,184 @@
+"""One generation request from its body to its last byte.
+
+Nothing is sent until the first token is there, or the first ping is due: a request that fails early gets a proper
+status. After that a failure is an event in the stream, never silence. The client's leaving is noticed at any point,
+streaming or not, and ends the engine's work within a step.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+
+from headway.policy.events import Rejected
+from headway.serve.asgi import ClientGone, Receive, Scope, Send, header, read_json_body, send_body
+from headway.serve.auth import Tenant
+from headway.serve.errors import ApiError, Reason
+from headway.serve.prepare import Call, Prepared
+from headway.serve.protocol import WRITER
+from headway.serve.replies import PING
+from headway.serve.reply import Reply, Writer
+from headway.serve.request_id import new_request_id
+from headway.serve.service import Service
+
+TIMEOUT_HEADER = b"x-request-timeout-ms"
+"""How long the client will wait, from the end of its request. The server's own longest time holds as well."""
+
+STREAM_HEADERS = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+]
+
+Prepare = Callable[[Service, Call, bytes], Prepared]
+
+
+class Client:
+    """Whether the one who asked is still there."""
+
+    def __init__(self) -> None:
+        self.gone = False
+        self.reply: Reply | None = None
+
+    def leave(self) -> None:
+        self.gone = True
+        if self.reply is not None:
+            self.reply.leave()
+
+
+async def generate(
+    service: Service, tenant: Tenant, prepare: Prepare, route: str, scope: Scope, receive: Receive, send: Send
+) -> None:
+    """Answer one request. Raises ``ApiError`` if nothing was sent yet, and ``ClientGone``."""
+    outcome = Reason.INTERNAL.value
+    try:
+        with service.in_flight.one():
+            outcome = await _generate(service, tenant, prepare, scope, receive, send)
+    except ApiError as error:
+        outcome = error.reason.value
+        raise
+    except ClientGone:
+        outcome = Reason.CLIENT_CLOSED.value
+        raise
+    finally:
+        service.telemetry.outcomes[route, outcome] += 1
+
+
+async def _generate(
+    service: Service, tenant: Tenant, prepare: Prepare, scope: Scope, receive: Receive, send: Send
+) -> str:
+    """Returns the outcome: a finish reason, or the code of the error that ended the stream."""
+    service.require()
+    body = await read_json_body(scope, receive, service.edge_limits)
+    received_s = service.clock()
+    call = Call(new_request_id(), tenant, received_s, received_s + _timeout_s(scope, service.edge_limits.deadline_s))
+    client = Client()
+    async with _watching(receive, client):
+        loop = asyncio.get_running_loop()
+        prepared = await loop.run_in_executor(service.pool, _submit, service, prepare, call, body, client)
+        reply = client.reply = prepared.reply
+        try:
+            if client.gone:
+                raise ClientGone
+            error = await (_stream if prepared.stream else _whole)(service, reply, call, scope, send)
+        finally:
+            if not reply.ended:
+                service.streams.leave(reply, "the client left")
+    if error is not None:
+        return error.reason.value
+    service.telemetry.record_reply(reply, service.clock())
+    return reply.build.choices[0].finish_reason
+
+
+def _submit(service: Service, prepare: Prepare, call: Call, body: bytes, client: Client) -> Prepared:
+    """In the thread pool: tokenising takes time, and the driver may be thinking."""
+    prepared = prepare(service, call, body)
+    reply = prepared.reply
+    if client.gone:
+        raise ClientGone
+    service.streams.open(reply)
+    reply.submitted_s = service.clock()
+    for index, spec in enumerate(prepared.specs):
+        answer = service.driver.submit(spec)
+        if isinstance(answer, Rejected):
+            service.streams.discard(reply, index)
+            raise ApiError.from_rejected(answer)
+    if client.gone:  # whoever noticed may have looked before the reply was open
+        service.streams.leave(reply, "the client left")
+        raise ClientGone
+    return prepared
+
+
+async def _whole(service: Service, reply: Reply, call: Call, scope: Scope, send: Send) -> None:
+    while not reply.ended:
+        await reply.changed(_left_s(service, call))
+        if reply.gone and not reply.ended:
+            raise ClientGone
+    if reply.error is not None:
+        raise reply.error
+    await send_body(send, 200, reply.take())
+
+
+async def _stream(service: Service, reply: Reply, call: Call, scope: Scope, send: Send) -> ApiError | None:
+    """Returns the error that ended the stream after its start, if one did."""
+    ping_s = service.edge_limits.ping_s
+    if not reply.begun:
+        await reply.changed(min(ping_s, _left_s(service, call)))
+    if reply.gone:
+        raise ClientGone
+    if reply.error is not None:
+        raise reply.error
+    await send({"type": "http.response.start", "status": 200, "headers": STREAM_HEADERS})
+    writer: Writer = scope["extensions"][WRITER]["writer"]
+    reply.attach(writer)
+    error: ApiError | None = None
+    try:
+        while not reply.ended:
+            writes = reply.writes
+            await reply.changed(min(ping_s, _left_s(service, call)))
+            if reply.gone and not reply.ended:
+                raise ClientGone
+            if reply.writes == writes and not reply.ended:
+                writer.write(PING)
+        error = reply.error
+    except ApiError as late:
+        error = late
+    last = reply.take() + (error.event() if error is not None else b"")
+    await send({"type": "http.response.body", "body": last})
+    return error
+
+
+def _left_s(service: Service, call: Call) -> float:
+    """How long to wait for the engine, which ends requests at their deadlines by itself unless it is stuck."""
+    left_s = call.deadline_s + service.edge_limits.deadline_grace_s - service.clock()
+    if left_s <= 0.0:
+        raise ApiError(Reason.DEADLINE, "The request's deadline passed, and the engine did not answer.")
+    return left_s
+
+
+def _timeout_s(scope: Scope, longest_s: float) -> float:
+    value = header(scope, TIMEOUT_HEADER)
+    if value is None:
+        return longest_s
+    name = TIMEOUT_HEADER.decode()
+    if not (value.isdigit() and len(value) <= 10 and int(value) > 0):
+        raise ApiError(Reason.INVALID_VALUE, f"'{name}' must be a whole number of milliseconds above 0.", param=name)
+    return min(int(value) / 1000, longest_s)
+
+
+@contextlib.asynccontextmanager
+async def _watching(receive: Receive, client: Client) -> AsyncIterator[None]:
+    """Notice the client's leaving for as long as the block runs; leaving the block in any way counts as that too."""
+
+    async def watch() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        client.leave()
+
+    task = asyncio.create_task(watch())
+    try:
+        yield
+    finally:
+        client.gone = True
+        task.cancel()
