@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from headway.policy import invariants
 from headway.policy.events import Event, FinishReason, Queued, Rejected
-from headway.policy.plan import ExecutorInfo, StepPlan
+from headway.policy.plan import ExecutorInfo, StepPlan, StepResult
 from headway.policy.request import RequestSpec
 from headway.policy.sampling import SamplingParams
 from headway.policy.scheduler import Scheduler, SchedulerConfig
@@ -74,9 +74,16 @@ class World:
             self.executor.begin(plan)
         return plan
 
-    def finish(self) -> None:
+    def finish(self) -> StepResult:
+        result = self.executor.finish()
+        self.apply(result)
+        return result
+
+    def apply(self, result: StepResult) -> list[Event]:
         self.now += STEP_S
-        self._saw(self.scheduler.apply(self.now, self.executor.finish()))
+        events = self.scheduler.apply(self.now, result)
+        self._saw(events)
+        return events
 
     def step(self) -> StepPlan | None:
         plan = self.begin()

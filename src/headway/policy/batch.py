@@ -52,8 +52,8 @@ def build(step_id: int, chosen: Iterable[Request], limit: int) -> StepInFlight:
     for request in chosen:
         start, end = request.computed, request.computed + request.planned
         draws = end == len(request.tokens)
-        draw = request.draw() if draws else None
         tokens = tuple(request.tokens[start:end])
+        draw = request.draw() if draws else None
         chunks.append(Chunk(request.spec.request_id, start, tokens, request.block_table, draw))
         entries.append((request, draws))
     return StepInFlight(StepPlan(step_id, tuple(chunks)), limit, tuple(entries))

@@ -95,6 +95,6 @@ class Request:
 
     def draw(self) -> Draw:
         """The draw for the token after the last one known."""
-        params = self.spec.sampling
+        params, prompt = self.spec.sampling, len(self.spec.prompt)
         history = tuple(self.tokens) if params.needs_history else ()
-        return Draw(params, self.output_tokens, self.prompt_tokens, history)
+        return Draw(params, len(self.tokens) - prompt, prompt, history)

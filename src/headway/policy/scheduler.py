@@ -41,7 +41,7 @@ from headway.policy.request import Request, RequestSpec, State
 from headway.policy.stats import Counters, Stats
 from headway.policy.waiting import Deadlines, WaitingQueue
 
-__all__ = ["Scheduler", "SchedulerConfig"]
+__all__ = ("Scheduler", "SchedulerConfig")
 
 LOOK_AGAIN_STEPS = 16
 """A head that did not fit is looked at again after this many steps: what others publish may have made it smaller.
@@ -220,8 +220,10 @@ class Scheduler:
 
     def _claim_blocks(self) -> bool:
         """Give every planned request its blocks, in rank order. False if somebody had to be preempted for it."""
+        size = self.cache.block_size
+        short = [r for r in self.running if r.computed + r.planned > len(r.block_table) * size]
         before = len(self.running)
-        for request in tuple(self.running):
+        for request in short:
             if request.state is not State.RUNNING:
                 break  # preempted meanwhile, and so are all behind it
             while not self.cache.grow(request):
@@ -320,7 +322,7 @@ class Scheduler:
         A stop token counts as output, as its cost does, but is not told: it is no part of the answer.
         """
         spec = request.spec
-        index = request.output_tokens
+        index = len(request.tokens) - len(spec.prompt)
         request.tokens.append(drawn.token)
         self.counters.output_tokens += 1
         if drawn.token in spec.sampling.stop_token_ids and index >= spec.sampling.min_tokens:

@@ -56,8 +56,11 @@ class Deadlines:
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, Request]] = []
 
+    def __len__(self) -> int:
+        return len(self._heap)
+
     def add(self, request: Request, live: int) -> None:
-        """``live`` requests are in the scheduler: the heap never holds more than twice that, and ``SLACK``."""
+        """``live`` requests, this one included, are here: no more than twice that, and ``SLACK``, are ever kept."""
         if request.spec.deadline_s is None:
             return
         if len(self._heap) >= 2 * live + self.SLACK:

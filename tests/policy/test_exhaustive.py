@@ -1,0 +1,63 @@
+"""Tiny worlds, enumerated completely: three small requests in a cache that holds four tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+
+import pytest
+
+from headway.policy.scheduler import SchedulerConfig
+from tests.policy.world import World, info, spec
+
+SIZES = [(1, 1), (1, 4), (2, 3), (3, 2), (4, 1)]
+STEPS_MAX = 60
+
+
+def worlds(block_size: int, token_budget: int, max_preemptions: int) -> Iterator[World]:
+    """Every mix of sizes; the third request comes a step after the others."""
+    config = SchedulerConfig(
+        token_budget=token_budget, kv_watermark=0.0, kv_lookahead_tokens=0, max_preemptions=max_preemptions
+    )
+    for sizes in product(SIZES, repeat=3):
+        world = World(info(block_size=block_size, kv_blocks=4 // block_size), config)
+        for number, (prompt, max_tokens) in enumerate(sizes):
+            if number == 2:
+                world.step()
+            world.submit(spec(f"r{number}", prompt, max_tokens, seed=number))
+        yield world
+
+
+@pytest.mark.parametrize("max_preemptions", [0, 1, 2])
+@pytest.mark.parametrize("token_budget", [1, 2, 8])
+@pytest.mark.parametrize("block_size", [1, 2])
+def test_every_mix_ends_as_the_oracle_says(block_size: int, token_budget: int, max_preemptions: int) -> None:
+    for world in worlds(block_size, token_budget, max_preemptions):
+        assert world.run() <= STEPS_MAX
+        world.check_answers()
+
+
+@pytest.mark.parametrize("disturbance", ["abort", "fail", "lose"])
+def test_every_mix_disturbed_at_every_step(disturbance: str) -> None:
+    steps = 0
+    while True:
+        reached = False
+        for world in worlds(block_size=1, token_budget=8, max_preemptions=1):
+            taken = sum(world.step() is not None for _ in range(steps))
+            reached |= taken == steps
+            world.begin()
+            match disturbance:
+                case "abort":
+                    world.abort("r1")
+                case "fail":
+                    world.executor.failing.add("r1")
+                case _:
+                    world.lose_executor()
+            if world.executor.plan is not None:
+                world.finish()
+            assert world.run() <= STEPS_MAX
+            world.check_answers(but=frozenset({"r1"} if disturbance != "lose" else ()))
+        if not reached:
+            break
+        steps += 1
+    assert steps > 5
