@@ -1,0 +1,1 @@
+"""What trains the bundled demo model: a tokenizer, a small Llama, batches, and the files to serve it from."""
