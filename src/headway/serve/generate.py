@@ -123,8 +123,9 @@ async def _whole(service: Service, reply: Reply, call: Call, scope: Scope, send:
 async def _stream(service: Service, reply: Reply, call: Call, scope: Scope, send: Send) -> ApiError | None:
     """Returns the error that ended the stream after its start, if one did."""
     ping_s = service.edge_limits.ping_s
-    if not reply.begun:
-        await reply.changed(min(ping_s, _left_s(service, call)))
+    ping_due_s = service.clock() + ping_s
+    while not reply.begun and (wait_s := ping_due_s - service.clock()) > 0.0:
+        await reply.changed(min(wait_s, _left_s(service, call)))
     if reply.gone:
         raise ClientGone
     if reply.error is not None:

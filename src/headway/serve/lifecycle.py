@@ -44,6 +44,9 @@ STOP_S = 10.0
 FLUSH_S = 2.0
 """How long the last replies have to reach their sockets."""
 
+SWITCH_S = 0.001
+"""How long a thread may keep Python from the others. A fifth of the default halves the event loop's worst stall."""
+
 EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
 
 
@@ -245,6 +248,7 @@ def serve(
         report(f"headway: {error}")
         return EXIT_USAGE
     _raise_file_limit()
+    sys.setswitchinterval(SWITCH_S)
     card = model_card(config, source)
 
     async def main() -> int:

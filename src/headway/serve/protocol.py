@@ -8,6 +8,7 @@ error replies in the shape of all others. A half-closed connection counts as a d
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from typing import Any
 
 from uvicorn.config import Config
@@ -31,7 +32,7 @@ class ConnectionState(ServerState):
     def __init__(self, limits: EdgeLimits) -> None:
         super().__init__()
         self.limits = limits
-        self.waiting: dict[LimitedProtocol, None] = {}
+        self.waiting: OrderedDict[LimitedProtocol, None] = OrderedDict()
         """Connections without a request in progress, the one that has been so longest first."""
         self.evicted = 0
         self.refused = 0
@@ -228,9 +229,13 @@ class LimitedProtocol(HttpToolsProtocol):
         self._refusal = error
         self._cancel_header_timer()
         self.pipeline.clear()
-        if self._active is not None and not self._active.response_complete:
-            self._active.keep_alive = False
-            return
+        active = self._active
+        if active is not None and not active.response_complete:
+            if active.response_started or not active.more_body:
+                active.keep_alive = False
+                return
+            active.disconnected = True  # it broke in the middle of its own body
+            active.message_event.set()
         self.transport.write(_raw_response(error))
         self.transport.close()
 

@@ -13,6 +13,7 @@ from headway.serve.limits import EdgeLimits
 from headway.serve.protocol import ConnectionState, LimitedProtocol
 
 BACKLOG = 2048
+"""Connections that the kernel may hold before they are accepted; one more waits a second for its next try."""
 DATE_REFRESH_S = 1.0
 
 
@@ -59,7 +60,7 @@ class HttpServer:
         loop = asyncio.get_running_loop()
         self._refresh_date(loop)
         self._listener = await loop.create_server(
-            lambda: LimitedProtocol(self._config, self.state, {}, loop), sock=listener
+            lambda: LimitedProtocol(self._config, self.state, {}, loop), sock=listener, backlog=BACKLOG
         )
 
     async def close(self, grace_s: float) -> None:

@@ -1,0 +1,62 @@
+"""Case 5: every number has a named maximum; beyond it 400 with the limit and the value, before any allocation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.http_client import CHAT, fetch
+from tests.running_server import MODEL, RunningServer, running_server
+
+BIG = "9223372036854775808"
+VALUES: dict[str, list[str]] = {
+    "n": ["-1", "0", "true", "1.5", BIG, "1e308", '"1"', "17"],
+    "max_tokens": ["-1", "0", "true", "1.5", BIG, "1e308", '"8"'],
+    "max_completion_tokens": ["-1", "0", BIG, "1e308"],
+    "top_logprobs": ["-1", "true", "1.5", BIG, "21"],
+    "logprobs": ["1", '"yes"', "-1"],
+    "temperature": ["-0.1", "2.1", "true", '"1"', "1e308", BIG],
+    "top_p": ["-0.1", "0", "1.1", "true", "1e308"],
+    "min_p": ["-0.1", "1.1", "true"],
+    "top_k": ["-2", "1.5", "true", BIG],
+    "presence_penalty": ["-2.1", "2.1", "1e308"],
+    "frequency_penalty": ["-2.1", "2.1", "1e308"],
+    "repetition_penalty": ["0", "-1", "1e308"],
+    "seed": [BIG, "1.5", "true", "1e308", "-9223372036854775809"],
+    "stop": ["7", "[7]", '""', '[""]', "{}", "[" + ",".join(['"a"'] * 10_000) + "]"],
+    "stop_token_ids": ["7", "[-1]", "[1.5]", '["a"]', f"[{BIG}]", "[257]", "[" + ",".join(["1"] * 10_000) + "]"],
+    "logit_bias": [
+        "7",
+        "[]",
+        '{"a": 1}',
+        '{"1": 101}',
+        '{"1": "a"}',
+        '{"-1": 1}',
+        '{"257": 1}',
+        "{" + ",".join(f'"{n}": 1' for n in range(10_000)) + "}",
+    ],
+    "min_tokens": ["-1", "1.5", "9"],
+    "stream": ["1", '"true"'],
+    "stream_options": ["7", '{"include_usage": true}'],
+    "service_tier": ["7", '"turbo"'],
+    "user": ["7", '"' + "u" * 1000 + '"'],
+}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RunningServer]:
+    with running_server() as server:
+        yield server
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in VALUES.items() for value in values])
+def test_case_05_a_value_out_of_range_is_400(server: RunningServer, name: str, value: str) -> None:
+    tokens = "" if name in ("max_tokens", "max_completion_tokens") else '"max_tokens": 8, '
+    logprobs = '"logprobs": true, ' if name == "top_logprobs" else ""
+    messages = '[{"role": "user", "content": "hi"}]'
+    body = f'{{"model": "{MODEL}", "messages": {messages}, {tokens}{logprobs}"{name}": {value}}}'
+    reply = fetch(server.port, "POST", CHAT, body.encode())
+    assert reply.status == 400, reply.body
+    assert str(reply.error["param"]).startswith(name)
+    assert len(reply.body) < 4096, "a message quotes no more than it needs"
