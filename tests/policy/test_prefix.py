@@ -48,6 +48,16 @@ def test_tenants_share_nothing() -> None:
     assert match(index, [1, 2, 3, 4, 5]) == []
 
 
+def test_the_salt_is_compared_and_not_only_hashed() -> None:
+    index = filled([1, 2, 3, 4], salt=b"one")
+    digests: list[bytes] = []
+    index.extend(digests, b"one", [1, 2, 3, 4])
+    others: list[bytes] = []
+    index.extend(others, b"two", [1, 2, 3, 4])
+    assert not set(digests) & set(others)
+    assert index.match(digests, b"two", [1, 2, 3, 4, 5]) == []
+
+
 def test_digests_depend_on_the_key_and_grow_block_by_block() -> None:
     whole: list[bytes] = []
     PrefixIndex(2, KEY).extend(whole, b"", [1, 2, 3, 4, 5])

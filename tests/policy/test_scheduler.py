@@ -11,7 +11,7 @@ from headway.policy.events import Finished, FinishReason, Scheduled, TokenOut
 from headway.policy.plan import DrawnToken, ExecutorInfo, StepPlan, StepResult
 from headway.policy.scheduler import LOOK_AGAIN_STEPS, Scheduler, SchedulerConfig
 from tests.policy.fake_executor import oracle
-from tests.policy.world import KEY, World, info, spec
+from tests.policy.world import KEY, WobblingBudget, World, info, spec
 
 
 def shape(plan: StepPlan | None) -> list[tuple[str, int, int, bool]]:
@@ -96,11 +96,11 @@ def test_the_budget_is_asked_before_every_step() -> None:
 
 
 def test_a_budget_below_the_number_of_decodes_serves_the_first_to_arrive() -> None:
-    world = World(config=SchedulerConfig(token_budget=2))
+    world = World(budget=WobblingBudget(16, 2))
     for name in "abc":
-        world.submit(spec(name, 1, 3))
-    for _ in range(2):
-        world.step()
+        world.submit(spec(name, 1, 5))
+    assert shape(world.step()) == [("a", 0, 1, True), ("b", 0, 1, True), ("c", 0, 1, True)]
+    assert shape(world.step()) == [("a", 1, 1, True), ("b", 1, 1, True)]
     world.run()
     world.check_answers()
 
@@ -431,6 +431,9 @@ def test_a_smaller_executor_fails_what_no_longer_fits_and_runs_the_rest() -> Non
     world.lose_executor(ExecutorInfo(block_size=2, kv_blocks=12, context_tokens=64, vocab_size=50))
     assert world.reason("large") is world.reason("queued") is FinishReason.FAILED
     world.run()
+    world.submit(spec("later", 5, 2))
+    world.run()
+    assert Scheduled("later", 4, resumed=False) in world.log
     world.check_answers(but=frozenset({"large", "queued"}))
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import cycle
 
 from headway.policy import invariants
+from headway.policy.budget import Budget, BudgetView
 from headway.policy.events import Event, FinishReason, Queued, Rejected
 from headway.policy.plan import ExecutorInfo, StepPlan, StepResult
 from headway.policy.request import RequestSpec
@@ -43,12 +45,27 @@ def spec(
     )
 
 
+class WobblingBudget:
+    """A budget that changes from step to step, as a controller's does."""
+
+    def __init__(self, *limits: int) -> None:
+        self.limits = cycle(limits)
+
+    def tokens(self, view: BudgetView) -> int:
+        return next(self.limits)
+
+
 class World:
     """Drives one scheduler and checks the invariants after everything it does."""
 
-    def __init__(self, executor_info: ExecutorInfo | None = None, config: SchedulerConfig | None = None) -> None:
+    def __init__(
+        self,
+        executor_info: ExecutorInfo | None = None,
+        config: SchedulerConfig | None = None,
+        budget: Budget | None = None,
+    ) -> None:
         self.executor = FakeExecutor(executor_info or info())
-        self.scheduler = Scheduler(self.executor.start(), config or SchedulerConfig(), prefix_key=KEY)
+        self.scheduler = Scheduler(self.executor.start(), config or SchedulerConfig(), prefix_key=KEY, budget=budget)
         self.history = invariants.History()
         self.log: list[Event] = []
         self.specs: dict[str, RequestSpec] = {}
