@@ -6,6 +6,7 @@ The residual stream is fp32; linear layers and attention run in the compute type
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -16,7 +17,7 @@ from headway.engine.weights import BlockWeights, DecoderWeights, Shard
 
 
 class Decoder:
-    """One rank's decoder. ``compute`` is the type of activations; ``context_tokens`` the longest sequence."""
+    """One rank's decoder. ``context_tokens``: the longest sequence."""
 
     def __init__(
         self,
@@ -30,7 +31,6 @@ class Decoder:
         self._config = shard.config
         self._communicator = communicator
         self._rotary = RotaryTable(shard.config.rope, shard.config.head_dim, context_tokens)
-        self._compute = weights.compute
 
     def forward(self, tokens: Tensor, positions: Tensor, attend: StepAttention, rows: Tensor) -> Tensor:
         """Logits (fp32, [len(rows), vocabulary]) after the tokens at ``rows`` of the batch; the same on every rank.
@@ -39,34 +39,28 @@ class Decoder:
         """
         hidden = functional.embedding(tokens, self._weights.embedding).float()
         rotation = self._rotary.at(positions)
+        last = len(self._weights.blocks) - 1
         for layer, block in enumerate(self._weights.blocks):
-            normed = self._norm(hidden, block.attention_norm)
-            hidden += self._communicator.sum(self._attention(layer, block, normed, rotation, attend))
-            normed = self._norm(hidden, block.feed_forward_norm)
-            hidden += self._communicator.sum(_feed_forward(block, normed))
-        last = self._norm(hidden[rows], self._weights.final_norm)
-        logits = self._communicator.gather(self._weights.head(last))
+            attended = self._attend(layer, block, block.attention_norm(hidden), rotation, attend)
+            if layer == last:  # from here on each row goes its own way, and only these are asked for
+                hidden, attended = hidden[rows], attended[rows]
+            if hidden.shape[0] == 0:
+                return hidden.new_empty(0, self._config.vocab_size)
+            hidden += self._communicator.sum(block.output(attended))
+            hidden += self._communicator.sum(_feed_forward(block, block.feed_forward_norm(hidden)))
+        logits = self._communicator.gather(self._weights.head(self._weights.final_norm(hidden)))
         return logits[:, : self._config.vocab_size].float()
 
-    def _attention(
+    def _attend(
         self, layer: int, block: BlockWeights, normed: Tensor, rotation: Rotation, attend: StepAttention
     ) -> Tensor:
         heads, kv_heads = self._shard.heads, self._shard.kv_heads
         mixed = block.qkv(normed).view(normed.shape[0], heads + 2 * kv_heads, self._config.head_dim)
         turning, value = mixed[:, : heads + kv_heads], mixed[:, heads + kv_heads :]
         if block.query_norm is not None and block.key_norm is not None:
-            query = self._norm(turning[:, :heads], block.query_norm)
-            key = self._norm(turning[:, heads:], block.key_norm)
-            query, key = rotation(query), rotation(key)
-        else:
-            turned = rotation(turning)
-            query, key = turned[:, :heads], turned[:, heads:]
-        return block.output(attend(layer, query, key, value))
-
-    def _norm(self, values: Tensor, weight: Tensor) -> Tensor:
-        """Root-mean-square norm over the last dimension, computed in fp32."""
-        normed = functional.rms_norm(values.float(), (values.shape[-1],), weight, self._config.norm_epsilon)
-        return normed.to(self._compute)
+            turning = torch.cat((block.query_norm(turning[:, :heads]), block.key_norm(turning[:, heads:])), dim=1)
+        turned = rotation(turning)
+        return attend(layer, turned[:, :heads], turned[:, heads:], value)
 
 
 def _feed_forward(block: BlockWeights, normed: Tensor) -> Tensor:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -27,7 +29,9 @@ class KvCache:
     def __init__(self, shape: tuple[int, int, int, int, int], dtype: torch.dtype) -> None:
         """``shape``: (layers, blocks, kv_heads, block_size, head_dim)."""
         layers, self.blocks, self.kv_heads, self.block_size, self.head_dim = shape
-        self._values = torch.zeros((layers, 2, *shape[1:]), dtype=dtype)
+        size = layers * 2 * math.prod(shape[1:]) * dtype.itemsize
+        # numpy's zeros are pages the system has not handed out yet; torch's are written at once.
+        self._values = torch.from_numpy(np.zeros(size, dtype=np.uint8)).view(dtype).view(layers, 2, *shape[1:])
 
     def keys(self, layer: int) -> Tensor:
         return self._values[layer, 0]

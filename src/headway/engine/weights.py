@@ -6,6 +6,9 @@ configuration before.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +20,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from headway.engine.linear import Kernel, Linear
+from headway.engine.norm import RmsNorm
 from headway.models.checkpoint import read_tensors
 from headway.models.config import ModelConfig
 from headway.models.errors import ModelError
@@ -32,12 +36,12 @@ EVERYTHING = slice(None)
 class BlockWeights:
     """One block. ``qkv`` gives queries, keys and values side by side, ``gate_up`` the two feed-forward halves."""
 
-    attention_norm: Tensor
+    attention_norm: RmsNorm
     qkv: Linear
-    query_norm: Tensor | None
-    key_norm: Tensor | None
+    query_norm: RmsNorm | None
+    key_norm: RmsNorm | None
     output: Linear
-    feed_forward_norm: Tensor
+    feed_forward_norm: RmsNorm
     gate_up: Linear
     down: Linear
 
@@ -46,10 +50,9 @@ class BlockWeights:
 class DecoderWeights:
     """``head`` gives this rank's share of the vocabulary, all ranks the same number of rows, the last ones padded."""
 
-    compute: torch.dtype
     embedding: Tensor
     blocks: tuple[BlockWeights, ...]
-    final_norm: Tensor
+    final_norm: RmsNorm
     head: Linear
 
 
@@ -144,6 +147,13 @@ class RandomTensors:
         return noise[rows] if columns == EVERYTHING else noise[rows, columns]
 
 
+def return_freed_memory() -> None:
+    """Give the system back what was freed. Left alone, glibc keeps the room of every weight that was repacked."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):  # another C library: nothing to do
+            ctypes.CDLL(None).malloc_trim(0)
+
+
 def load_weights(
     tensors: Tensors, shard: Shard, kernel: Kernel, progress: Callable[[float], None] | None = None
 ) -> DecoderWeights:
@@ -151,16 +161,19 @@ def load_weights(
     config = shard.config
     blocks = []
     for layer in range(config.layers):
-        blocks.append(_load_block(_Reader(tensors, block_prefix(layer), kernel), shard))
+        blocks.append(_load_block(_Reader(tensors, block_prefix(layer), kernel, config), shard))
+        return_freed_memory()
         if progress is not None:
             progress((layer + 1) / (config.layers + 1))
-    reader = _Reader(tensors, "", kernel)
-    embedding = kernel.keep(tensors.read(EMBEDDING))
+    reader = _Reader(tensors, "", kernel, config)
+    embedding = tensors.read(EMBEDDING).to(kernel.storage, copy=True)
     head = embedding[shard.vocabulary] if config.tied_embeddings else tensors.read(HEAD, shard.vocabulary)
     padding = shard.vocabulary.stop - shard.vocabulary.start - head.shape[0]
     if padding:
         head = torch.cat((head, head.new_zeros(padding, head.shape[1])))
-    return DecoderWeights(kernel.compute, embedding, tuple(blocks), reader.norm(FINAL_NORM), kernel.pack(head, None))
+    packed_head = kernel.pack(head, None)
+    return_freed_memory()
+    return DecoderWeights(embedding, tuple(blocks), reader.norm(FINAL_NORM), packed_head)
 
 
 def _load_block(reader: _Reader, shard: Shard) -> BlockWeights:
@@ -186,13 +199,15 @@ def _load_block(reader: _Reader, shard: Shard) -> BlockWeights:
 class _Reader:
     """Reads the tensors of one block, by the names they have within it."""
 
-    def __init__(self, tensors: Tensors, prefix: str, kernel: Kernel) -> None:
+    def __init__(self, tensors: Tensors, prefix: str, kernel: Kernel, config: ModelConfig) -> None:
         self._tensors = tensors
+        self._config = config
         self._prefix = prefix
         self._kernel = kernel
 
-    def norm(self, name: str) -> Tensor:
-        return self._tensors.read(self._prefix + name).float()
+    def norm(self, name: str) -> RmsNorm:
+        weight = self._tensors.read(self._prefix + name).float()
+        return RmsNorm(weight, self._config.norm_epsilon, self._kernel.compute)
 
     def side_by_side(self, parts: dict[str, slice], *, biased: bool) -> Linear:
         """One layer out of several that read the same input, cut by output."""

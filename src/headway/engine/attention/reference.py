@@ -16,8 +16,8 @@ from headway.engine.kv_cache import KvCache
 GROUP_POSITIONS_MAX = 8192
 """Padded positions gathered at a time for a group of single tokens: few enough to stay in the processor's cache."""
 
-PADDING_MAX = 0.5
-"""The most of a group's positions that may be padding."""
+FILL_MIN = 0.75
+"""A sequence shorter than this share of its group's longest starts a group of its own."""
 
 
 class ReferenceAttention:
@@ -33,20 +33,29 @@ class ReferenceAttention:
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """Sequences with one new token each. ``hidden`` marks the positions that a sequence must not see."""
+    """Sequences with one new token each, padded to one length.
 
-    rows: Tensor
-    index: Tensor
-    hidden: Tensor
+    ``rows`` are their places in the batch, None when they are the batch. ``blocks`` are the rows to gather from the
+    cache seen as [blocks * kv_heads, block_size * head_dim]. ``bias`` (fp32, [sequences * kv_heads, 1, positions]) is
+    0 where a sequence may look and minus infinity elsewhere.
+    """
+
+    rows: Tensor | None
+    blocks: Tensor
+    bias: Tensor
 
 
 @dataclass(frozen=True, slots=True)
 class _Chunk:
-    """A sequence with several new tokens. ``index`` is None when nothing of it was in the cache before."""
+    """A sequence with several new tokens, the batch's rows ``first .. last - 1``.
+
+    ``blocks`` as in ``_Group``; None when no earlier token is in the cache. ``visible`` ([tokens, positions]) is None
+    when each token sees exactly itself and all tokens before.
+    """
 
     first: int
     last: int
-    index: Tensor | None
+    blocks: Tensor | None
     visible: Tensor | None
 
 
@@ -65,6 +74,8 @@ class ReferenceStep:
         keys.view(-1, cache.head_dim).index_copy_(0, self._slots, key.reshape(-1, cache.head_dim))
         values.view(-1, cache.head_dim).index_copy_(0, self._slots, value.reshape(-1, cache.head_dim))
         groups, chunks = self._layouts[self._windows[layer]]
+        if len(groups) == 1 and groups[0].rows is None:
+            return self._attend_group(groups[0], query, keys, values).view(query.shape[0], -1)
         output = torch.empty_like(query)
         for group in groups:
             output[group.rows] = self._attend_group(group, query[group.rows], keys, values)
@@ -74,26 +85,28 @@ class ReferenceStep:
         return output.view(query.shape[0], -1)
 
     def _attend_group(self, group: _Group, query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """Query heads that share a key head are the rows of one small matrix product."""
+        """The query heads that share a key head are the rows of one small matrix product."""
         count, heads, size = query.shape
-        kv_heads = self._cache.kv_heads
-        gathered_keys = self._gather(keys, group.index).view(count * kv_heads, -1, size)
-        gathered_values = self._gather(values, group.index).view(count * kv_heads, -1, size)
-        scaled = (query * size**-0.5).view(count * kv_heads, heads // kv_heads, size)
-        scores = torch.bmm(scaled, gathered_keys.transpose(1, 2)).float().view(count, heads, -1)
-        weights = torch.softmax(scores.masked_fill_(group.hidden, -math.inf), dim=-1).to(query.dtype)
-        attended = torch.bmm(weights.view(count * kv_heads, heads // kv_heads, -1), gathered_values)
-        return attended.view(count, heads, size)
+        products = count * self._cache.kv_heads
+        seen_keys = self._gather(keys, group.blocks).view(products, -1, size)
+        seen_values = self._gather(values, group.blocks).view(products, -1, size)
+        folded = query.reshape(products, -1, size)
+        if query.dtype == torch.float32:
+            scores = torch.baddbmm(group.bias, folded, seen_keys.transpose(1, 2), alpha=size**-0.5)
+        else:
+            scores = torch.bmm(folded, seen_keys.transpose(1, 2)).float().mul_(size**-0.5).add_(group.bias)
+        weights = torch.softmax(scores, dim=-1).to(query.dtype)
+        return torch.bmm(weights, seen_values).view(count, heads, size)
 
     def _attend_chunk(
         self, chunk: _Chunk, query: Tensor, key: Tensor, value: Tensor, keys: Tensor, values: Tensor
     ) -> Tensor:
-        if chunk.index is None:
+        if chunk.blocks is None:
             seen_keys, seen_values = key.transpose(0, 1), value.transpose(0, 1)
         else:
             shape = (self._cache.kv_heads, -1, self._cache.head_dim)
-            seen_keys = self._gather(keys, chunk.index).view(shape)
-            seen_values = self._gather(values, chunk.index).view(shape)
+            seen_keys = self._gather(keys, chunk.blocks).view(shape)
+            seen_values = self._gather(values, chunk.blocks).view(shape)
         return functional.scaled_dot_product_attention(
             query.transpose(0, 1).unsqueeze(0),
             seen_keys.unsqueeze(0),
@@ -103,20 +116,20 @@ class ReferenceStep:
             enable_gqa=True,
         )[0].transpose(0, 1)
 
-    def _gather(self, stored: Tensor, index: Tensor) -> Tensor:
-        cache = self._cache
-        return stored.view(-1, cache.block_size * cache.head_dim).index_select(0, index)
+    def _gather(self, stored: Tensor, blocks: Tensor) -> Tensor:
+        return stored.view(-1, self._cache.block_size * self._cache.head_dim).index_select(0, blocks)
 
 
 def _slots(cache: KvCache, spans: Sequence[Span]) -> Tensor:
-    """Where each key head of each new token goes, as a row of the cache seen as [slots, head_dim]."""
+    """Where each key head of each new token goes: a row of the cache seen as [slots, head_dim]."""
     size = cache.block_size
-    slots: list[int] = []
-    for span in spans:
-        for position in range(span.start, span.start + span.count):
-            block, offset = span.block_table[position // size], position % size
-            slots.extend((block * cache.kv_heads + head) * size + offset for head in range(cache.kv_heads))
-    return torch.tensor(slots)
+    places = [
+        (span.block_table[position // size], position % size)
+        for span in spans
+        for position in range(span.start, span.start + span.count)
+    ]
+    block, offset = torch.tensor(places).unsqueeze(-1).unbind(1)
+    return ((block * cache.kv_heads + torch.arange(cache.kv_heads)) * size + offset).flatten()
 
 
 def _layout(cache: KvCache, window: int | None, spans: Sequence[Span]) -> tuple[list[_Group], list[_Chunk]]:
@@ -129,7 +142,10 @@ def _layout(cache: KvCache, window: int | None, spans: Sequence[Span]) -> tuple[
         else:
             chunks.append(_chunk(cache, window, row, span))
         row += span.count
-    return [_group(cache, window, members) for members in _split(singles, cache.block_size, window)], chunks
+    groups = _split(singles, cache.block_size, window)
+    if len(groups) == 1 and not chunks:
+        return [_group(cache, window, singles, in_order=True)], chunks
+    return [_group(cache, window, members, in_order=False) for members in groups], chunks
 
 
 def _first_block(start: int, window: int | None, block_size: int) -> int:
@@ -148,48 +164,48 @@ def _split(singles: list[tuple[int, Span]], block_size: int, window: int | None)
     longest = 0
     for member in sorted(singles, key=blocks, reverse=True):
         full = not groups or (len(groups[-1]) + 1) * longest * block_size > GROUP_POSITIONS_MAX
-        if full or blocks(member) < longest * PADDING_MAX:
+        if full or blocks(member) < longest * FILL_MIN:
             groups.append([])
             longest = blocks(member)
         groups[-1].append(member)
     return groups
 
 
-def _group(cache: KvCache, window: int | None, members: list[tuple[int, Span]]) -> _Group:
+def _group(cache: KvCache, window: int | None, members: list[tuple[int, Span]], *, in_order: bool) -> _Group:
     size = cache.block_size
-    tables: list[list[int]] = []
-    firsts: list[int] = []
-    for _, span in members:
-        first = _first_block(span.start, window, size)
-        firsts.append(first)
-        tables.append(list(span.block_table[first : span.start // size + 1]))
+    firsts = [_first_block(span.start, window, size) for _, span in members]
+    tables = [
+        list(span.block_table[first : span.start // size + 1]) for (_, span), first in zip(members, firsts, strict=True)
+    ]
     longest = max(len(table) for table in tables)
     for table in tables:
-        table.extend(table[-1:] * (longest - len(table)))  # padding shows a sequence its own last block, hidden
-    ends = torch.tensor([span.start - first * size for (_, span), first in zip(members, firsts, strict=True)])
+        table.extend(table[-1:] * (longest - len(table)))  # padding is the sequence's own last block, out of sight
+    ends = torch.tensor([[span.start - first * size] for (_, span), first in zip(members, firsts, strict=True)])
     columns = torch.arange(longest * size)
-    hidden = columns > ends.unsqueeze(1)
+    hidden = columns > ends
     if window is not None:
-        hidden |= columns <= (ends - window).unsqueeze(1)
-    return _Group(torch.tensor([row for row, _ in members]), _head_blocks(cache, tables), hidden.unsqueeze(1))
+        hidden |= columns <= ends - window
+    bias = torch.zeros(hidden.shape).masked_fill_(hidden, -math.inf)
+    return _Group(
+        None if in_order else torch.tensor([row for row, _ in members]),
+        _head_blocks(cache, tables),
+        bias.repeat_interleave(cache.kv_heads, dim=0).unsqueeze(1),
+    )
 
 
 def _chunk(cache: KvCache, window: int | None, row: int, span: Span) -> _Chunk:
     size, end = cache.block_size, span.start + span.count
-    queries = torch.arange(span.start, end).unsqueeze(1)
-    if span.start == 0:
-        if window is None or end <= window:
-            return _Chunk(row, row + span.count, None, None)
-        columns = torch.arange(end)
-        visible = (columns <= queries) & (columns > queries - window)
-        return _Chunk(row, row + span.count, None, visible)
     first = _first_block(span.start, window, size)
-    table = span.block_table[first : (end - 1) // size + 1]
-    columns = torch.arange(first * size, (first + len(table)) * size)
+    table = span.block_table[first : (end - 1) // size + 1] if span.start > 0 else None
+    if table is None and (window is None or end <= window):
+        return _Chunk(row, row + span.count, None, None)
+    queries = torch.arange(span.start, end).unsqueeze(1)
+    columns = torch.arange(end) if table is None else torch.arange(first * size, (first + len(table)) * size)
     visible = columns <= queries
     if window is not None:
         visible &= columns > queries - window
-    return _Chunk(row, row + span.count, _head_blocks(cache, [list(table)]), visible)
+    blocks = None if table is None else _head_blocks(cache, [list(table)])
+    return _Chunk(row, row + span.count, blocks, visible)
 
 
 def _head_blocks(cache: KvCache, tables: list[list[int]]) -> Tensor:
