@@ -185,6 +185,8 @@ class Streams:
             telemetry.token_gap.observe((now - choice.last_out_s) / count, count)
         else:
             choice.first_out_s = now
+            if count > 1:
+                telemetry.token_gap.observe(0.0, count - 1)
             if reply.first_out_s is None:
                 reply.first_out_s = now
                 telemetry.first_token.observe(now - reply.received_s)
