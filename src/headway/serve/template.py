@@ -1,0 +1,78 @@
+"""Chat templates: from messages to the text that a model was trained on.
+
+A template is part of the checkpoint and never comes from a request. It runs in jinja2's immutable sandbox, in the
+environment that checkpoints expect (the one of transformers' ``apply_chat_template``), and its output is bounded.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import jinja2
+from jinja2 import nodes
+from jinja2.ext import Extension
+from jinja2.parser import Parser
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from headway.models.errors import ModelError
+from headway.serve.errors import ApiError, Reason
+
+OUTPUT_CHARACTERS_MAX = 16 * 1024 * 1024
+"""The longest rendered chat: several times the longest request body."""
+
+
+class ChatTemplate:
+    """One checkpoint's template. ``special`` are its named special tokens, such as ``bos_token``."""
+
+    def __init__(self, source: str, special: Mapping[str, str], *, now: Callable[[], datetime] = datetime.now) -> None:
+        """Raises ``ModelError`` if the template can't be compiled."""
+        environment = ImmutableSandboxedEnvironment(
+            trim_blocks=True, lstrip_blocks=True, extensions=[_GenerationTag, "jinja2.ext.loopcontrols"]
+        )
+        environment.filters["tojson"] = _to_json
+        environment.globals["raise_exception"] = _raise
+        environment.globals["strftime_now"] = lambda form: now().strftime(form)
+        try:
+            self._template = environment.from_string(source)
+        except jinja2.TemplateError as error:
+            raise ModelError(f"the chat template is broken: {error}") from error
+        self._special = dict(special)
+
+    def render(self, messages: Sequence[Mapping[str, str]], *, add_generation_prompt: bool = True) -> str:
+        """The chat as text. Raises ``ApiError`` (400) for messages that the template refuses."""
+        variables = {**self._special, "tools": None, "documents": None, "add_generation_prompt": add_generation_prompt}
+        parts: list[str] = []
+        length = 0
+        try:
+            for part in self._template.generate(messages=[dict(each) for each in messages], **variables):
+                parts.append(part)
+                length += len(part)
+                if length > OUTPUT_CHARACTERS_MAX:
+                    raise jinja2.TemplateRuntimeError(f"the chat is longer than {OUTPUT_CHARACTERS_MAX} characters")
+        except (jinja2.TemplateError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
+            # What a template can raise over data; anything else would be a bug of ours.
+            message = f"The model's chat template can't render these messages: {error}"
+            raise ApiError(Reason.INVALID_VALUE, message, param="messages") from error
+        return "".join(parts)
+
+
+class _GenerationTag(Extension):
+    """``{% generation %}`` marks what the assistant says, for training; here its content is just content."""
+
+    tags = {"generation"}  # noqa: RUF012 (jinja2's own declaration)
+
+    def parse(self, parser: Parser) -> nodes.Node | list[nodes.Node]:
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+def _raise(message: str) -> None:
+    raise jinja2.TemplateError(message)
+
+
+def _to_json(value: Any, ensure_ascii: bool = False, indent: int | None = None) -> str:
+    """Plain JSON: jinja2's own filter would escape it for HTML."""
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent)
