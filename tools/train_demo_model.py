@@ -1,7 +1,7 @@
 """Trains the demo model that is bundled with Headway, on text that ``tools/demo_world`` composes.
 
 Run from the root of the repository: ``python -m tools.train_demo_model --output src/headway/models/bundled``.
-It needs torch and no GPU. A useful model takes about ten minutes of two cores, the bundled one an hour.
+It needs torch and no GPU. A model that speaks takes about ten minutes, one that answers what was asked half an hour.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tools.demo_world import Composer
 
 TOKENIZER_TEXTS = 30_000
 HELD_OUT_BATCHES = 16
-WARM_UP_STEPS = 200
+WARM_UP_STEPS = 100
 LEARNING_RATE_FLOOR = 0.01
 """The learning rate at the end, as a fraction of the highest."""
 CLIP_NORM = 1.0
@@ -177,10 +177,10 @@ def _parse() -> Options:
     parser.add_argument("--output", type=Path, required=True, help="directory to write; files in it are replaced")
     parser.add_argument("--minutes", type=float, default=50, help="how long to train, in minutes")
     parser.add_argument("--seed", type=int, default=1, help="of the text and of the first weights")
-    parser.add_argument("--learning-rate", type=float, default=3e-3, help="the highest one")
+    parser.add_argument("--learning-rate", type=float, default=1e-3, help="the highest one")
     parser.add_argument("--batch-tokens", type=int, default=2048, help="tokens a step")
     parser.add_argument("--vocabulary", type=int, default=3072, help="tokens of the tokenizer")
-    parser.add_argument("--threads", type=int, default=2, help="processor threads")
+    parser.add_argument("--threads", type=int, default=2, help="processor threads; one, where other work competes")
     parser.add_argument("--start-from", type=Path, help="an earlier export: go on from its weights and tokenizer")
     parser.add_argument("--save-minutes", type=float, default=5, help="minutes between exports")
     return Options(**vars(parser.parse_args()))

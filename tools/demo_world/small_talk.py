@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from functools import partial
 
-from tools.demo_world.exchange import Exchange, Maker, Speaker
-from tools.demo_world.world import Talk
+from tools.demo_world.exchange import Exchange, Maker, Speaker, capital
+from tools.demo_world.voice import Voice
+from tools.demo_world.world import Talk, World
 
 
 class SmallTalk(Speaker):
@@ -13,9 +14,19 @@ class SmallTalk(Speaker):
 
     asks_table = "talks"
 
+    def __init__(self, world: World, voice: Voice) -> None:
+        super().__init__(world, voice)
+        parts, outside = world.stories, world.outside
+        self._words = [*parts.kinds, *parts.names_she, *parts.names_he, *outside["odd_words"], *world.opposites]
+        self._words += [*world.capitals, *world.names, *world.numbers]
+
     def makers(self) -> list[tuple[int, Maker]]:
         """The exchanges of this topic with their weights."""
-        return [*((talk.weight, partial(self.talk, talk)) for talk in self.world.talks), (5, self.name)]
+        return [
+            *((talk.weight, partial(self.talk, talk)) for talk in self.world.talks),
+            (5, self.name),
+            (30, self.echo),
+        ]
 
     def talk(self, talk: Talk) -> Exchange:
         """One talk, and one of those that may follow it."""
@@ -28,6 +39,12 @@ class SmallTalk(Speaker):
         follow = (lambda: self.talk(self.voice.pick(following))) if following else None
         answer = self.voice.line(talk.answers, **slots)
         return Exchange(self.voice.expand(self.voice.pick(talk.ask)), answer, follow=follow, closing=talk.closing)
+
+    def echo(self) -> Exchange:
+        """Words to say back: of little use in itself, it teaches the model to look at what was asked."""
+        words = [self.voice.pick(self._words) for _ in range(self.voice.rng.randint(1, 8))]
+        said = self.voice.pick((" ", " ", ", ", " and ")).join(words)
+        return Exchange(self.question("echo", w=said), f"{capital(said)}.", typos=False)
 
     def name(self) -> Exchange:
         """The user's name, which the next question may ask for."""
