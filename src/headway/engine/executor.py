@@ -18,7 +18,8 @@ from pathlib import Path
 
 from headway.engine.messages import Channel, Closed, Done, FromWorker, Load, Progress, Ready, Refused, Step, ToWorker
 from headway.engine.options import EngineOptions
-from headway.models.source import ModelError, ModelSource
+from headway.models.errors import ModelError
+from headway.models.source import ModelSource
 from headway.policy.plan import ExecutorInfo, ExecutorLost, StepPlan, StepResult
 
 STOP_TIMEOUT_S = 5.0

@@ -13,7 +13,7 @@ import socket
 import sys
 
 from headway.engine.messages import Channel, Closed, Done, Load, Progress, Ready, Refused, Step, ToWorker
-from headway.models.source import ModelError
+from headway.models.errors import ModelError
 
 
 def main(descriptor: int) -> None:

@@ -97,10 +97,7 @@ class Driver:
         with self._changed:
             if self._scheduler is None or self._state in (DriverState.FAILED, DriverState.STOPPED):
                 return Rejected(spec.request_id, RejectReason.NOT_READY, "The model is not ready.")
-            answer, *events = self._scheduler.submit(self._clock(), spec)
-            assert isinstance(answer, Queued | Rejected), answer
-            if events:
-                self._deliver(events)
+            [answer] = self._scheduler.submit(self._clock(), spec)
             self._changed.notify()
         return answer
 
@@ -219,7 +216,7 @@ class Driver:
 
     def _end_all(self, reason: FinishReason, detail: str) -> None:
         if self._scheduler is not None:
-            for request_id in self._scheduler.request_ids():
+            for request_id in tuple(self._scheduler.requests):
                 self._publish(self._scheduler.abort(self._clock(), request_id, reason, detail))
 
     def _publish(self, events: list[Event]) -> None:

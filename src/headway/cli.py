@@ -1,0 +1,219 @@
+"""The command line: ``headway serve``, ``headway demo``. Parsing and wiring only; what they do lives elsewhere."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import cyclopts
+from cyclopts import App, Group, Parameter
+
+from headway import __version__
+
+if TYPE_CHECKING:
+    from headway.policy.plan import ExecutorInfo
+
+KEYS_VARIABLE = "HEADWAY_API_KEYS"
+
+EXIT_USAGE = 2
+
+_MODEL = Group("Model and engine", sort_key=1)
+_HTTP = Group("HTTP", sort_key=2)
+_BATCH = Group("Batching", sort_key=3)
+
+app = App(
+    name="headway",
+    help="An OpenAI-compatible LLM server. Every option can also be set by HEADWAY_NAME or in a file (--config).",
+    version=__version__,
+    default_parameter=Parameter(negative=()),
+)
+
+
+@app.command
+def serve(
+    model: Annotated[str | None, Parameter(group=_MODEL)] = None,
+    /,
+    *,
+    name: Annotated[str | None, Parameter(group=_MODEL)] = None,
+    dtype: Annotated[Literal["auto", "bfloat16", "float32"], Parameter(group=_MODEL)] = "auto",
+    kv_tokens: Annotated[int | None, Parameter(group=_MODEL)] = None,
+    context_tokens: Annotated[int | None, Parameter(group=_MODEL)] = None,
+    threads: Annotated[int | None, Parameter(group=_MODEL)] = None,
+    tensor_parallel: Annotated[int, Parameter(group=_MODEL)] = 1,
+    host: Annotated[str, Parameter(group=_HTTP)] = "127.0.0.1",
+    port: Annotated[int, Parameter(group=_HTTP)] = 8000,
+    api_key_file: Annotated[Path | None, Parameter(group=_HTTP)] = None,
+    allowed_host: Annotated[tuple[str, ...], Parameter(group=_HTTP)] = (),
+    cors_origin: Annotated[tuple[str, ...], Parameter(group=_HTTP)] = (),
+    drain_s: Annotated[float, Parameter(group=_HTTP)] = 30.0,
+    quiet: Annotated[bool, Parameter(group=_HTTP)] = False,
+    token_budget: Annotated[int, Parameter(group=_BATCH)] = 256,
+    max_running: Annotated[int, Parameter(group=_BATCH)] = 256,
+    max_queued_requests: Annotated[int, Parameter(group=_BATCH)] = 2048,
+    max_queued_tokens: Annotated[int, Parameter(group=_BATCH)] = 1 << 20,
+) -> int:
+    """Serve a model over the OpenAI API.
+
+    Parameters
+    ----------
+    model
+        A directory with config.json and safetensors, a hub id, or random:SHAPE (real shape, random weights, for
+        measuring). Without it: the small bundled model.
+    name
+        What clients call the model; its own name if not given.
+    dtype
+        How weights are stored. auto is bfloat16.
+    kv_tokens
+        Size of the KV cache in tokens; a quarter of the free memory if not given.
+    context_tokens
+        Longest prompt and answer together; what the model was made for if not given.
+    threads
+        Compute threads of a worker; one per core if not given.
+    tensor_parallel
+        Split the model over this many worker processes.
+    host
+        Address to listen on. Anything but loopback is open to the network.
+    port
+        Port to listen on.
+    api_key_file
+        File with one key a line, KEY or NAME:KEY. The variable HEADWAY_API_KEYS does the same, separated by commas.
+    allowed_host
+        A host name to answer to besides loopback. May be given several times.
+    cors_origin
+        An origin whose pages may call the server. May be given several times.
+    drain_s
+        After SIGTERM, how long requests in progress may go on (seconds).
+    quiet
+        Say nothing but errors.
+    token_budget
+        Most tokens in one step: larger is more throughput, smaller is smoother streams.
+    max_running
+        Most requests in one step.
+    max_queued_requests
+        Most requests waiting; more are refused with 429.
+    max_queued_tokens
+        Most prompt tokens waiting; more are refused with 429.
+    """
+    from headway.engine.executor import WorkerExecutor
+    from headway.engine.options import EngineOptions, OptionError
+    from headway.models.errors import ModelError
+    from headway.models.source import resolve
+    from headway.policy.scheduler import SchedulerConfig
+    from headway.serve.lifecycle import ServeConfig
+    from headway.serve.lifecycle import serve as run_server
+    from headway.serve.text import Text
+
+    start_up = _StartUp(quiet)
+    try:
+        config = ServeConfig(
+            host=host,
+            port=port,
+            served_name=name,
+            api_keys=_api_keys(api_key_file),
+            allowed_hosts=allowed_host,
+            cors_origins=cors_origin,
+            drain_s=drain_s,
+            scheduler=SchedulerConfig(
+                token_budget=token_budget,
+                max_running=max_running,
+                max_queued_requests=max_queued_requests,
+                max_queued_tokens=max_queued_tokens,
+            ),
+        )
+        options = EngineOptions(dtype=dtype, kv_tokens=kv_tokens, threads=threads, context_tokens=context_tokens)
+        if not 1 <= tensor_parallel <= 64:
+            raise OptionError(f"tensor_parallel must be 1 to 64, not {tensor_parallel}")
+        source = resolve(model, progress=start_up.progress)
+    except (ModelError, OptionError, ValueError, OSError) as error:
+        return _refuse(str(error))
+    executor = WorkerExecutor(source, options, ranks=tensor_parallel, progress=start_up.progress)
+    return run_server(
+        config,
+        source,
+        executor,
+        Text.load,
+        report=start_up.say,
+        on_ready=lambda info: start_up.ready(info, host, port),
+    )
+
+
+@app.command
+def demo() -> int:
+    """See a real model serve many chats at once, and what company costs. Ends by itself in under a minute."""
+    from headway.demo import run
+
+    return run()
+
+
+class _StartUp:
+    """What the operator reads on standard error while the server starts, and after."""
+
+    def __init__(self, quiet: bool) -> None:
+        self._quiet = quiet
+        self._stage = ""
+        self._started_s = time.monotonic()
+        self._live = sys.stderr.isatty()
+
+    def progress(self, stage: str, share: float | None) -> None:
+        """A stage of start-up: a line that is rewritten on a terminal, else one line a stage."""
+        if self._quiet or (stage == self._stage and not self._live):
+            return
+        self._stage = stage
+        percent = "" if share is None or not self._live else f" {100 * share:.0f} %"
+        print(f"{stage}{percent} ...", end="\x1b[K\r" if self._live else "\n", file=sys.stderr, flush=True)
+
+    def say(self, line: str) -> None:
+        if not self._quiet or line.startswith("headway:"):
+            print(line + ("\x1b[K" if self._live else ""), file=sys.stderr, flush=True)
+
+    def ready(self, info: ExecutorInfo, host: str, port: int) -> None:
+        seconds = time.monotonic() - self._started_s
+        shown = f"[{host}]" if ":" in host else host
+        self.say(f"Ready in {seconds:.1f} s: {info.description}")
+        self.say(f"OpenAI API on http://{shown}:{port}/v1 (Ctrl-C drains and stops)")
+        if host not in ("127.0.0.1", "::1", "localhost"):
+            self.say(f"Listening on {host}: reachable from the network.")
+
+
+def _api_keys(path: Path | None) -> tuple[str, ...]:
+    """Keys from the environment and from a file, in that order; empty lines and lines with # in front don't count."""
+    keys = os.environ.get(KEYS_VARIABLE, "").split(",")
+    if path is not None:
+        keys += path.read_text(encoding="utf-8").splitlines()
+    return tuple(key.strip() for key in keys if key.strip() and not key.strip().startswith("#"))
+
+
+def _refuse(message: str) -> int:
+    print(f"headway: {message}", file=sys.stderr)
+    return EXIT_USAGE
+
+
+def _with_config(tokens: list[str]) -> list[str]:
+    """Take ``--config FILE`` out of the arguments and let the app read its options from that file too."""
+    sources: list[Any] = [cyclopts.config.Env("HEADWAY_", command=False)]
+    if "--config" in tokens[:-1]:
+        place = tokens.index("--config")
+        path = Path(tokens[place + 1])
+        tokens = tokens[:place] + tokens[place + 2 :]
+        sources.append(cyclopts.config.Toml(path, must_exist=True, use_commands_as_keys=True))
+    app.config = sources
+    return tokens
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; the exit code. What a user got wrong is one line on standard error and code 2."""
+    tokens = _with_config(sys.argv[1:] if arguments is None else arguments)
+    try:
+        status = app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
+    except cyclopts.CycloptsError as error:
+        return _refuse(" ".join(str(error).split()))
+    except FileNotFoundError as error:
+        return _refuse(f"{error.filename or error}: no such file")
+    return status if isinstance(status, int) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
