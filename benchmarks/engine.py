@@ -15,6 +15,8 @@ import time
 from benchmarks.machine import limits, memory_mb
 from headway.bench.client import Timing, closed_loop, percentile
 from headway.bench.launch import HOST, RunningServer, headway_server
+from headway.engine.kv_cache import kv_bytes_per_token
+from headway.engine.linear import choose_kernel
 from headway.models.source import resolve
 
 PATH = "/v1/completions"
@@ -45,10 +47,12 @@ def run(arguments: argparse.Namespace) -> dict[str, float | int | str]:
     after = limits(arguments.threads)
     limit = {name: max(before[name], after[name]) for name in before}
     drift = {f"{name}_before_over_after": round(before[name] / after[name], 2) for name in before}
-    kv_mb = KV_TOKENS * config.kv_bytes_per_token(4 if arguments.dtype == "float32" else 2) / 1e6
+    kernel = choose_kernel("float32" if arguments.dtype == "float32" else "bfloat16")
+    kv_mb = KV_TOKENS * kv_bytes_per_token(config, config.kv_heads, kernel.compute) / 1e6
     return {
         "model": arguments.model,
         "dtype": arguments.dtype,
+        "kernel": kernel.name,
         "threads": arguments.threads,
         "seed": arguments.seed,
         "prompt_tokens": PROMPT_TOKENS,
@@ -56,11 +60,11 @@ def run(arguments: argparse.Namespace) -> dict[str, float | int | str]:
         "start_to_ready_s": round(server.ready_s, 2),
         **figures,
         **memory,
-        "kv_pool_mb_if_two_bytes_an_element": round(kv_mb, 1),
+        "kv_pool_mb": round(kv_mb, 1),
         "rss_besides_kv_mb": round(memory["rss_mb"] - kv_mb, 1),
         **limit,
         **drift,
-        **_fractions(figures, limit, config.parameter_count, config.vocab_size * config.hidden_size),
+        **_fractions(figures, limit, config.parameters, config.vocab_size * config.hidden_size),
     }
 
 
