@@ -9,6 +9,10 @@ from headway.policy.sampling import SamplingParams
 from headway.serve.replies import ChoiceText, TokenLogprob
 
 
+LEAST_LOGPROB = -9999.0
+"""Stands for minus infinity, which JSON can't say."""
+
+
 class Piece(Protocol):
     """Text that is safe to show now, and whether a stop string ended it."""
 
@@ -95,8 +99,8 @@ class Choice:
 
     def _add_logprob(self, event: TokenOut, logprob: float) -> None:
         text, raw = self._describe(event.token)
-        top = tuple((*self._describe(token), value) for token, value in event.top)
-        self._logprobs.append(TokenLogprob(text, raw, logprob, top, self._offset))
+        top = tuple((*self._describe(token), max(value, LEAST_LOGPROB)) for token, value in event.top)
+        self._logprobs.append(TokenLogprob(text, raw, max(logprob, LEAST_LOGPROB), top, self._offset))
         self._offset += len(text)
 
     def _describe(self, token: int) -> tuple[str, bytes]:

@@ -20,7 +20,7 @@ from headway.serve.limits import EdgeLimits
 from headway.serve.request_id import new_request_id
 
 WRITER = "headway.writer"
-"""The name of the ASGI extension that holds the request's ``ChunkWriter``."""
+"""The name of the ASGI extension that holds the request's ``SocketWriter``."""
 
 WRITE_LOW_BYTES = 16 * 1024
 WRITE_HIGH_BYTES = 64 * 1024
@@ -40,7 +40,7 @@ class ConnectionState(ServerState):
         self.bad_requests = 0
 
 
-class ChunkWriter:
+class SocketWriter:
     """Writes body chunks of one reply straight to the socket, without a task in between.
 
     Only for use between the start of a reply without Content-Length and its last ASGI body message, on the loop.
@@ -204,7 +204,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._active = cycle
-        writer = ChunkWriter(self, cycle, self.limits.unsent_bytes)
+        writer = SocketWriter(self, cycle, self.limits.unsent_bytes)
         cycle.scope["extensions"] = {WRITER: {"writer": writer}}
         super()._start_asgi_task(cycle, app)
 
