@@ -27,8 +27,10 @@ def decode_object(body: bytes, nesting: int) -> dict[str, Any]:
         )
     except UnicodeDecodeError as error:
         raise _invalid(f"byte {error.start} is not UTF-8") from error
-    except ValueError as error:  # broken JSON, or an integer of thousands of digits
+    except json.JSONDecodeError as error:
         raise _invalid(str(error)) from error
+    except ValueError as error:  # Python's own bound on the digits of an integer
+        raise _invalid("an integer has too many digits") from error
     if not isinstance(value, dict):
         raise _invalid("it must be an object")
     return value

@@ -6,6 +6,7 @@ clients send them by default. Any other value is refused, because ignoring it wo
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -98,4 +99,4 @@ def read_hints(fields: Fields, limits: RequestLimits) -> None:
 def _remedy(harmless: tuple[Any, ...]) -> str:
     if not harmless:
         return "is not supported by this server; leave it out"
-    return f"is not supported by this server with this value; leave it out or use {harmless[0]!r}"
+    return f"is not supported by this server with this value; leave it out or use {json.dumps(harmless[0])}"
