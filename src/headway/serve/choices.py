@@ -8,7 +8,6 @@ from headway.policy.events import TokenOut
 from headway.policy.sampling import SamplingParams
 from headway.serve.replies import ChoiceText, TokenLogprob
 
-
 LEAST_LOGPROB = -9999.0
 """Stands for minus infinity, which JSON can't say."""
 

@@ -76,7 +76,8 @@ async def _generate(
     client = Client()
     async with _watching(receive, client):
         loop = asyncio.get_running_loop()
-        prepared = await loop.run_in_executor(service.pool, _submit, service, prepare, call, body, client)
+        async with service.preparing:
+            prepared = await loop.run_in_executor(service.pool, _submit, service, prepare, call, body, client)
         reply = client.reply = prepared.reply
         try:
             if client.gone:

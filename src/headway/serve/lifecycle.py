@@ -124,6 +124,7 @@ class Node:
             edge_limits=config.edge,
             request_limits=config.requests,
             pool=self._pool,
+            preparing=asyncio.Semaphore(config.edge.preparing),
             cors_origins=frozenset(config.cors_origins),
             seeds=lambda: secrets.randbits(64),
         )

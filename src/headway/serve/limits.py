@@ -41,6 +41,9 @@ class EdgeLimits:
     """How long after a deadline the edge ends a reply by itself when the engine is stuck."""
     text_threads: int = 2
     """Threads that parse, apply templates and tokenise."""
+    preparing: int = 16
+    """Requests that these threads are given at once. The rest of a burst waits, so that the event loop gets its turn:
+    without this bound 256 arrivals at once hold it up four times as long."""
 
     def __post_init__(self) -> None:
         for each in fields(self):

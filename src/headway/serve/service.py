@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -58,6 +59,8 @@ class Service:
     edge_limits: EdgeLimits
     request_limits: RequestLimits
     pool: ThreadPoolExecutor
+    preparing: asyncio.Semaphore
+    """Admits requests to the pool."""
     cors_origins: frozenset[str] = frozenset()
     clock: Callable[[], float] = time.monotonic
     text: TextModel | None = None
