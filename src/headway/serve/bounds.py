@@ -11,6 +11,9 @@ class RequestLimits:
 
     nesting: int = 64
     """Objects and lists inside one another."""
+    values: int = 500_000
+    """Brackets and commas outside strings: about as many as a body has values."""
+    strings: int = 65_536
     messages: int = 4096
     content_parts: int = 1024
     """Parts of one message's content."""

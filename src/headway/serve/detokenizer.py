@@ -7,10 +7,15 @@ all here yet, and an ending that may still become a stop string.
 from __future__ import annotations
 
 import codecs
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
+from typing import Any
 
 from tokenizers import Tokenizer
+
+from headway.models.errors import ModelError
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,22 +27,28 @@ class Piece:
 
 
 class Detokenizer:
-    """The text of one answer, which ends before the stop string that is complete first.
+    """The text of one answer, which ends before the stop string that is complete first (of those, the longest).
 
     ``vocabulary[token]`` are the bytes that a token stands for. With ``trim`` a space at the very start is dropped, as
-    tokenizers do that put one before every word.
+    tokenizers do that put one before every word. Stop strings are looked for in the text behind the first
+    ``min_tokens`` tokens.
     """
 
-    def __init__(self, vocabulary: Sequence[bytes], stops: tuple[str, ...] = (), *, trim: bool = False) -> None:
+    def __init__(
+        self, vocabulary: Sequence[bytes], stops: tuple[str, ...] = (), *, trim: bool = False, min_tokens: int = 0
+    ) -> None:
         self._vocabulary = vocabulary
         self._stops = tuple(stop for stop in stops if stop)
         self._trim = trim
+        self._unstoppable = min_tokens
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._held = ""
 
     def push(self, token: int) -> Piece:
         """Take the next token. Not to be called again after a piece with a stop."""
-        return self._show(self._decoder.decode(self._vocabulary[token]))
+        piece = self._show(self._decoder.decode(self._vocabulary[token]))
+        self._unstoppable -= 1
+        return piece
 
     def flush(self) -> str:
         """The answer has ended: what was still held back, an unfinished character as U+FFFD."""
@@ -49,7 +60,7 @@ class Detokenizer:
         if self._trim and text:
             self._trim = False
             text = text.removeprefix(" ")
-        if not self._stops:
+        if not self._stops or self._unstoppable > 0:
             return Piece(text)
         text = self._held + text
         ends = [(start + len(stop), start, stop) for stop in self._stops if (start := text.find(stop)) >= 0]
@@ -72,38 +83,52 @@ def _possible_start(text: str, stop: str) -> int:
     return len(text)
 
 
-def token_bytes(tokenizer: Tokenizer, decoder: str, size: int) -> list[bytes]:
-    """What each token id below ``size`` stands for in text: nothing, for special tokens and ids without a token.
+class Spelling(Enum):
+    """How a vocabulary writes what its tokens stand for."""
 
-    ``decoder`` is "ByteLevel" (tokens are spelt in stand-ins for bytes, as GPT-2 introduced them) or "Metaspace"
-    (tokens are spelt in text with ``▁`` for a space, and ``<0x0A>`` for a byte, as SentencePiece does).
-    """
-    added = tokenizer.get_added_tokens_decoder()
-    spell = _spell_bytes if decoder == "ByteLevel" else _spell_text
+    BYTES = "bytes"
+    """One character for each byte: printable ones for themselves, stand-ins for the others (as in GPT-2)."""
+    TEXT = "text"
+    """Text with ``▁`` for a space, and ``<0x0A>`` for a byte (as in SentencePiece)."""
+
+
+def spelling_of(tokenizer: Tokenizer) -> Spelling:
+    """Read from the tokenizer's decoder. Raises ``ModelError`` for one whose tokens can't be spelt one by one."""
+    # The decoder's own state is its JSON; that of the whole tokenizer would hold the vocabulary too.
+    described: dict[str, Any] = {} if tokenizer.decoder is None else json.loads(tokenizer.decoder.__getstate__())
+    kinds = {step.get("type") for step in described.get("decoders", [described])}
+    if kinds == {"ByteLevel"}:
+        return Spelling.BYTES
+    if kinds and kinds <= {"Metaspace", "Replace", "ByteFallback", "Fuse", "Strip"}:
+        return Spelling.TEXT
+    raise ModelError(f"tokenizer.json: the decoder {described.get('type')!r} is not supported")
+
+
+def token_bytes(tokenizer: Tokenizer, spelling: Spelling, size: int) -> list[bytes]:
+    """What each token id below ``size`` stands for in text: nothing, for special tokens and ids without a token."""
+    spell = _spell_bytes if spelling is Spelling.BYTES else _spell_text
     vocabulary = [b""] * size
     for token, index in tokenizer.get_vocab(with_added_tokens=False).items():
-        if index < size:
-            vocabulary[index] = spell(token)
-    for index, entry in added.items():
-        if index < size:
-            vocabulary[index] = b"" if entry.special else entry.content.encode()
+        vocabulary[index] = spell(token)
+    for index, entry in tokenizer.get_added_tokens_decoder().items():
+        vocabulary[index] = b"" if entry.special else entry.content.encode()
     return vocabulary
 
 
-def _stand_ins() -> dict[str, int]:
-    """The characters that stand for bytes: printable ones for themselves, the others in order from U+0100 on."""
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+def _bytes_of_stand_ins() -> dict[int, int]:
+    """From the code of a character to that of the byte it stands for; what stands for no byte becomes U+FFFF."""
+    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
     hidden = [byte for byte in range(256) if byte not in printable]
-    return {chr(byte): byte for byte in printable} | {chr(0x100 + order): byte for order, byte in enumerate(hidden)}
+    return dict.fromkeys(hidden, 0xFFFF) | {0x100 + order: byte for order, byte in enumerate(hidden)}
 
 
-_BYTE_OF = _stand_ins()
+_BYTES_OF_STAND_INS = _bytes_of_stand_ins()
 
 
 def _spell_bytes(token: str) -> bytes:
     try:
-        return bytes(map(_BYTE_OF.__getitem__, token))
-    except KeyError:  # not spelt in stand-ins after all
+        return token.translate(_BYTES_OF_STAND_INS).encode("latin-1")
+    except UnicodeEncodeError:  # not written in stand-ins after all
         return token.encode()
 
 

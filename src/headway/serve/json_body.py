@@ -11,16 +11,17 @@ import math
 import re
 from typing import Any, NoReturn
 
+from headway.serve.bounds import RequestLimits
 from headway.serve.errors import ApiError, Reason
 
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
-_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_NOT_STRUCTURE = bytes(set(range(256)) - set(b"[]{},"))
 
 
-def decode_object(body: bytes, nesting: int) -> dict[str, Any]:
-    """The JSON object in ``body``, with at most ``nesting`` levels. Raises ``ApiError`` (400)."""
-    if _nested_deeper(body, nesting):
-        raise _invalid(f"its brackets don't match or are nested deeper than {nesting} levels")
+def decode_object(body: bytes, limits: RequestLimits) -> dict[str, Any]:
+    """The JSON object in ``body``. Raises ``ApiError`` (400)."""
+    if _nested_deeper(_brackets(body, limits), limits.nesting):
+        raise _invalid(f"its brackets don't match or are nested deeper than {limits.nesting} levels")
     try:
         value = json.loads(
             body.decode("utf-8"), object_pairs_hook=_object, parse_constant=_constant, parse_float=_finite
@@ -36,9 +37,25 @@ def decode_object(body: bytes, nesting: int) -> dict[str, Any]:
     return value
 
 
-def _nested_deeper(body: bytes, nesting: int) -> bool:
+def _brackets(body: bytes, limits: RequestLimits) -> bytes:
+    """The brackets outside strings. Other threads get their turn between strings."""
+    structure = bytearray()
+    start = 0
+    for count, string in enumerate(_STRING.finditer(body), 1):
+        if count > limits.strings:
+            raise _invalid(f"it has more than {limits.strings} strings")
+        structure += body[start : string.start()].translate(None, _NOT_STRUCTURE)
+        start = string.end()
+    structure += body[start:].translate(None, _NOT_STRUCTURE)
+    if len(structure) > limits.values:
+        raise _invalid(f"it has more than {limits.values} values")
+    return bytes(structure.translate(None, b","))
+
+
+def _nested_deeper(brackets: bytes, nesting: int) -> bool:
     """Whether brackets remain after the innermost pairs were taken away ``nesting`` times."""
-    brackets = _STRING.sub(b"", body).translate(None, _NOT_BRACKETS)
+    if b"[" * (nesting + 1) in brackets.replace(b"{", b"["):
+        return True  # found at once, as the loop is slow when no pair is near
     for _ in range(nesting):
         remaining = brackets.replace(b"[]", b"").replace(b"{}", b"")
         if len(remaining) == len(brackets):

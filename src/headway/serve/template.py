@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import jinja2
@@ -20,8 +21,20 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from headway.models.errors import ModelError
 from headway.serve.errors import ApiError, Reason
 
-OUTPUT_CHARACTERS_MAX = 16 * 1024 * 1024
-"""The longest rendered chat: several times the longest request body."""
+OUTPUT_CHARACTERS_MAX = 32 * 1024 * 1024
+"""The longest rendered chat: several times the longest request body, as what is cut apart grows."""
+
+
+_RENDERING_ERRORS = (
+    jinja2.TemplateError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+"""What a template can raise over a request's messages: the request is at fault then, not the server."""
 
 
 class ChatTemplate:
@@ -52,11 +65,27 @@ class ChatTemplate:
                 length += len(part)
                 if length > OUTPUT_CHARACTERS_MAX:
                     raise jinja2.TemplateRuntimeError(f"the chat is longer than {OUTPUT_CHARACTERS_MAX} characters")
-        except (jinja2.TemplateError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
-            # What a template can raise over data; anything else would be a bug of ours.
+        except _RENDERING_ERRORS as error:
             message = f"The model's chat template can't render these messages: {error}"
             raise ApiError(Reason.INVALID_VALUE, message, param="messages") from error
         return "".join(parts)
+
+
+def read_template(directory: Path, config: Mapping[str, Any]) -> str | None:
+    """The checkpoint's template: chat_template.jinja, else what tokenizer_config.json has. Raises ``ModelError``.
+
+    Of several templates by name it is the one named "default". None: the model can't chat.
+    """
+    path = directory / "chat_template.jinja"
+    if path.is_file():
+        return path.read_text(encoding="utf-8")
+    found = config.get("chat_template")
+    if isinstance(found, list):
+        named = {each.get("name"): each.get("template") for each in found if isinstance(each, dict)}
+        found = named.get("default")
+    if found is not None and not isinstance(found, str):
+        raise ModelError("tokenizer_config.json: chat_template must be a string, or a list of named ones")
+    return found
 
 
 class _GenerationTag(Extension):
@@ -73,6 +102,12 @@ def _raise(message: str) -> None:
     raise jinja2.TemplateError(message)
 
 
-def _to_json(value: Any, ensure_ascii: bool = False, indent: int | None = None) -> str:
+def _to_json(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
     """Plain JSON: jinja2's own filter would escape it for HTML."""
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent)
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)

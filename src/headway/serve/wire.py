@@ -61,7 +61,7 @@ class DetokenizeRequest:
 
 
 def parse_chat(body: bytes, limits: RequestLimits) -> ChatRequest:
-    fields = Fields(decode_object(body, limits.nesting))
+    fields = Fields(decode_object(body, limits))
     messages = read_messages(fields, limits)
     refuse_unsupported(fields, CHAT)
     read_hints(fields, limits)
@@ -78,7 +78,7 @@ def parse_chat(body: bytes, limits: RequestLimits) -> ChatRequest:
 
 
 def parse_completion(body: bytes, limits: RequestLimits) -> CompletionRequest:
-    fields = Fields(decode_object(body, limits.nesting))
+    fields = Fields(decode_object(body, limits))
     prompts = _read_prompts(fields, limits)
     refuse_unsupported(fields, COMPLETION)
     read_hints(fields, limits)
@@ -100,7 +100,7 @@ def parse_completion(body: bytes, limits: RequestLimits) -> CompletionRequest:
 
 
 def parse_tokenize(body: bytes, limits: RequestLimits) -> TokenizeRequest:
-    fields = Fields(decode_object(body, limits.nesting))
+    fields = Fields(decode_object(body, limits))
     prompt = fields.take("prompt")
     if prompt is not None:
         if fields.take("messages") is not None:
@@ -120,7 +120,7 @@ def parse_tokenize(body: bytes, limits: RequestLimits) -> TokenizeRequest:
 
 
 def parse_detokenize(body: bytes, limits: RequestLimits) -> DetokenizeRequest:
-    fields = Fields(decode_object(body, limits.nesting))
+    fields = Fields(decode_object(body, limits))
     tokens = fields.take("tokens")
     if tokens is None:
         raise missing("tokens")
