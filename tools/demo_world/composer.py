@@ -59,7 +59,7 @@ class Composer:
         exchange: Exchange | None = None
         for _ in range(self._voice.pick(EXCHANGES)):
             exchange = self._next(exchange)
-            user = self._voice.type(exchange.user, typos=exchange.typos)
+            user = self._voice.type(exchange.user, typos=exchange.typos, verbatim=exchange.verbatim)
             messages += [Message("user", user), Message("assistant", exchange.answer)]
             if exchange.closing:
                 break

@@ -21,6 +21,8 @@ class Exchange:
     follow: Callable[[], Exchange] | None = None
     typos: bool = True
     """False when the answer repeats a part of the question, which must then be spelled right."""
+    verbatim: bool = False
+    """True when the answer repeats the question word by word, which must then keep its capitals."""
     closing: bool = False
     """True when the exchange ends a chat."""
 

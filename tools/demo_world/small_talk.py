@@ -44,7 +44,7 @@ class SmallTalk(Speaker):
         """Words to say back: of little use in itself, it teaches the model to look at what was asked."""
         words = [self.voice.pick(self._words) for _ in range(self.voice.rng.randint(1, 8))]
         said = self.voice.pick((" ", " ", ", ", " and ")).join(words)
-        return Exchange(self.question("echo", w=said), f"{capital(said)}.", typos=False)
+        return Exchange(self.question("echo", w=said), f"{capital(said)}.", typos=False, verbatim=True)
 
     def name(self) -> Exchange:
         """The user's name, which the next question may ask for."""

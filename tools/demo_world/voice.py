@@ -53,15 +53,20 @@ class Voice:
         """One of several templates, expanded and tidied."""
         return self.say(self.pick(options), **slots)
 
-    def type(self, text: str, *, typos: bool) -> str:
-        """A user's message as people type it: capitals and marks come and go, and now and then a letter slips."""
+    def type(self, text: str, *, typos: bool, verbatim: bool = False) -> str:
+        """A user's message as people type it: capitals and marks come and go, and now and then a letter slips.
+
+        With ``verbatim`` the words keep their capitals, but for the first.
+        """
         if typos and self.chance(0.05):
             text = self._slip(text)
         style = self.rng.random()
-        if style < 0.5:
+        if style < 0.45:
             text = text[:1].upper() + text[1:]
             text = re.sub(r"\bi\b", "I", text)
-        elif style > 0.98:
+        elif style < 0.75 and not verbatim:
+            text = text.lower()
+        elif style > 0.98 and not verbatim:
             text = text.upper()
         if text[-1:].isalnum():
             question = re.match(r"(?:what|who|how|why|when|where|which|is|are|do|does|can|could|did)\b", text.lower())
