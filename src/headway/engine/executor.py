@@ -138,7 +138,9 @@ class WorkerExecutor:
 
 def _spawn(threads: int | None) -> _Worker:
     ours, theirs = socket.socketpair()
-    environment = dict(os.environ)
+    # Compute threads that wait for each other must sleep, not spin: a spinning one keeps the core from the very thread
+    # it waits for as soon as anything else runs here, and a step takes ten times as long (docs/log.md, 2026-11-24).
+    environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
     if threads is not None:
         environment["OMP_NUM_THREADS"] = str(threads)
     with theirs:
