@@ -20,6 +20,7 @@ from headway.engine.linear import choose_kernel
 from headway.models.source import resolve
 
 PATH = "/v1/completions"
+NAME = "bench"
 PROMPT_TOKENS = 128
 OUTPUT_TOKENS = 64
 CONCURRENCY = (1, 4, 16, 64)
@@ -40,7 +41,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> dict[str, float | int | str]:
     config = resolve(arguments.model).config
     before = limits(arguments.threads)
-    options = ["--dtype", arguments.dtype, "--kv-tokens", str(KV_TOKENS), "--threads", str(arguments.threads)]
+    options = [
+        "--dtype",
+        arguments.dtype,
+        "--kv-tokens",
+        str(KV_TOKENS),
+        "--threads",
+        str(arguments.threads),
+        "--name",
+        NAME,
+    ]
     with headway_server(arguments.model, *options) as server:
         figures = asyncio.run(_measure(server, random.Random(arguments.seed), config.vocab_size, arguments.waves))
         memory = memory_mb(server.process.pid)
@@ -72,7 +82,7 @@ async def _measure(server: RunningServer, rng: random.Random, vocab_size: int, w
     def bodies(count: int) -> list[dict[str, object]]:
         return [
             {
-                "model": "bench",
+                "model": NAME,
                 "prompt": [rng.randrange(vocab_size) for _ in range(PROMPT_TOKENS)],
                 "max_tokens": OUTPUT_TOKENS,
                 "temperature": 0,
