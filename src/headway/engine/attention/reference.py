@@ -13,8 +13,8 @@ from torch.nn import functional
 from headway.engine.attention.interface import Span
 from headway.engine.kv_cache import KvCache
 
-GROUP_POSITIONS_MAX = 8192
-"""Padded positions gathered at a time for a group of single tokens: few enough to stay in the processor's cache."""
+GROUP_BYTES_MAX = 2 << 20
+"""Keys gathered at a time for a group of single tokens: few enough to stay in the processor's cache."""
 
 FILL_MIN = 0.75
 """A sequence shorter than this share of its group's longest starts a group of its own."""
@@ -142,7 +142,7 @@ def _layout(cache: KvCache, window: int | None, spans: Sequence[Span]) -> tuple[
         else:
             chunks.append(_chunk(cache, window, row, span))
         row += span.count
-    groups = _split(singles, cache.block_size, window)
+    groups = _split(singles, cache, window)
     if len(groups) == 1 and not chunks:
         return [_group(cache, window, singles, in_order=True)], chunks
     return [_group(cache, window, members, in_order=False) for members in groups], chunks
@@ -153,17 +153,18 @@ def _first_block(start: int, window: int | None, block_size: int) -> int:
     return 0 if window is None else max(start - window + 1, 0) // block_size
 
 
-def _split(singles: list[tuple[int, Span]], block_size: int, window: int | None) -> list[list[tuple[int, Span]]]:
+def _split(singles: list[tuple[int, Span]], cache: KvCache, window: int | None) -> list[list[tuple[int, Span]]]:
     """Groups of similar length, so that little is padding, and of bounded size."""
+    blocks_max = GROUP_BYTES_MAX // cache.keys(0)[0].nbytes
 
     def blocks(member: tuple[int, Span]) -> int:
         start = member[1].start
-        return start // block_size + 1 - _first_block(start, window, block_size)
+        return start // cache.block_size + 1 - _first_block(start, window, cache.block_size)
 
     groups: list[list[tuple[int, Span]]] = []
     longest = 0
     for member in sorted(singles, key=blocks, reverse=True):
-        full = not groups or (len(groups[-1]) + 1) * longest * block_size > GROUP_POSITIONS_MAX
+        full = not groups or (len(groups[-1]) + 1) * longest > blocks_max
         if full or blocks(member) < longest * FILL_MIN:
             groups.append([])
             longest = blocks(member)

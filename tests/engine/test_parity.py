@@ -1,0 +1,91 @@
+"""Greedy tokens are those of transformers, token by token, however the requests are served."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from itertools import product
+from pathlib import Path
+
+import pytest
+import torch
+
+from headway.engine.options import EngineOptions
+from headway.engine.runner import ModelRunner
+from headway.models.source import resolve
+from headway.policy.plan import Chunk, Draw, StepPlan
+from headway.policy.sampling import SamplingParams
+from tests.engine.checkpoints import FAMILIES, OUTPUT_TOKENS, PROMPTS, VOCABULARY, Checkpoint, convert, logits
+from tests.engine.conftest import OPTIONS, TwoRanks
+from tests.engine.driving import Served, Way, serve
+
+TWO_RANK_TOKENS = 8
+"""Fewer than one rank gives: what ranks say to each other takes milliseconds a step."""
+
+WAYS = [Way(chunked, cached, preempted) for chunked, cached, preempted in product((False, True), repeat=3)]
+
+
+@lru_cache(maxsize=1)
+def load(directory: Path) -> ModelRunner:
+    return ModelRunner(resolve(str(directory)), OPTIONS)
+
+
+def name(way: Way) -> str:
+    return "-".join(
+        (
+            "chunked" if way.chunked else "whole",
+            "cached" if way.cached else "computed",
+            "preempted" if way.preempted else "undisturbed",
+        )
+    )
+
+
+def check_way(served: Served, way: Way, prompts: tuple[tuple[int, ...], ...]) -> None:
+    """The test must have gone the way it meant to go."""
+    assert (served.cached_tokens > 0) == way.cached
+    assert (served.preemptions > 0) == way.preempted
+    assert served.longest_chunk <= 6 or not way.chunked
+    assert way.chunked or way.cached or served.longest_chunk >= max(len(prompt) for prompt in prompts)
+
+
+@pytest.mark.parametrize("way", WAYS, ids=name)
+@pytest.mark.parametrize("mixed", [False, True], ids=["alone", "mixed"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_one_rank(checkpoint: Callable[[str], Checkpoint], family: str, mixed: bool, way: Way) -> None:
+    made = checkpoint(family)
+    runner = load(made.directory)
+    count = len(PROMPTS) if mixed else 1
+    served = serve(runner.run, runner.info, PROMPTS[:count], OUTPUT_TOKENS, way)
+    check_way(served, way, PROMPTS[:count])
+    assert served.answers == made.answers[:count]
+
+
+@pytest.mark.parametrize("way", WAYS, ids=name)
+@pytest.mark.parametrize("mixed", [False, True], ids=["alone", "mixed"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_two_ranks(
+    checkpoint: Callable[[str], Checkpoint], two_ranks: TwoRanks, family: str, mixed: bool, way: Way
+) -> None:
+    made = checkpoint(family)
+    info = two_ranks.load(made.directory)
+    count = len(PROMPTS) if mixed else 1
+    served = serve(two_ranks.run, info, PROMPTS[:count], TWO_RANK_TOKENS, way)
+    check_way(served, way, PROMPTS[:count])
+    assert served.answers == tuple(answer[:TWO_RANK_TOKENS] for answer in made.answers[:count])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_bfloat16_is_as_close_as_transformers(
+    checkpoint: Callable[[str], Checkpoint], tmp_path: Path, family: str
+) -> None:
+    """Log-probabilities err no more, against fp32 arithmetic on the same weights, than transformers' own bf16."""
+    convert(checkpoint(family).directory, tmp_path, torch.bfloat16)
+    prompt = PROMPTS[2]
+    exact = logits(tmp_path, prompt, torch.float32)[-1].log_softmax(dim=-1)
+    theirs = logits(tmp_path, prompt, torch.bfloat16)[-1].log_softmax(dim=-1)
+    runner = ModelRunner(resolve(str(tmp_path)), EngineOptions(kv_tokens=64, block_size=4))
+    draw = Draw(SamplingParams(temperature=0.0, logprobs=VOCABULARY), 0, len(prompt))
+    chunk = Chunk("request", 0, prompt, tuple(range(-(-len(prompt) // 4))), draw)
+    (token,) = runner.run(StepPlan(0, (chunk,))).drawn
+    ours = torch.tensor([logprob for _, logprob in sorted(token.top)])
+    assert (ours - exact).abs().max() <= (theirs - exact).abs().max()
