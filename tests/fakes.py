@@ -180,5 +180,5 @@ class FakeText:
     def token_bytes(self, token: int) -> bytes:
         return bytes([token]) if token < 256 else b""
 
-    def detokenizer(self, stops: tuple[str, ...]) -> FakeDetokenizer:
+    def detokenizer(self, stops: tuple[str, ...], *, continues: bool, min_tokens: int) -> FakeDetokenizer:
         return FakeDetokenizer(stops)

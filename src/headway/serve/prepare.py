@@ -87,7 +87,7 @@ def _prepare(
                     request_id,
                     index,
                     sampling,
-                    text.detokenizer(options.stop),
+                    text.detokenizer(options.stop, continues=param == "prompt", min_tokens=options.min_tokens),
                     text,
                     stream=options.stream,
                     counts_prompt=number == 0,
