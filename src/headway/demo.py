@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 import time
 
 from rich.console import Console
@@ -63,7 +64,7 @@ async def _show(console: Console, port: int) -> None:
             timings = await closed_loop(HOST, port, CHAT, [_chat(i) for i in range(requests)], concurrency)
             table.add_row(str(concurrency), *_row(timings, time.perf_counter() - started_s))
     console.print(
-        "[dim]TTFT: from sending a request to its first token. ITL: between two tokens of one answer.\n"
+        "\n[dim]TTFT: from sending a request to its first token. ITL: between two tokens of one answer.\n"
         "The right-hand column grows while the others get worse: that is the trade-off Headway exists for.[/]\n"
     )
 
@@ -85,7 +86,7 @@ async def _show_chats(console: Console, port: int) -> None:
     await asyncio.gather(*others)
     gaps = timing.gaps_s or [0.0]
     console.print(
-        f"First token after {1000 * timing.ttft_s:.0f} ms, then one every {1000 * percentile(gaps, 0.5):.0f} ms.\n"
+        f"\nFirst token after {1000 * timing.ttft_s:.0f} ms, then one every {1000 * percentile(gaps, 0.5):.0f} ms.\n"
     )
 
 
@@ -109,15 +110,13 @@ def _row(timings: list[Timing], elapsed_s: float) -> list[str]:
 
 
 def _say_how_to_go_on(console: Console) -> None:
+    headway = sys.argv[0] if sys.argv[0].endswith("headway") else "headway"
     console.print("[bold]Go on yourself:[/]")
-    console.print("  headway serve                      serve this model on http://127.0.0.1:8000", highlight=False)
-    console.print("  headway serve DIRECTORY_OR_HUB_ID  serve your own", highlight=False)
-    console.print(
-        "  curl http://127.0.0.1:8000/v1/chat/completions -H 'Content-Type: application/json' \\\n"
+    for line in (
+        f"{headway} serve                       this model, on http://127.0.0.1:8000",
+        f"{headway} serve DIRECTORY_OR_HUB_ID   your own",
+        "curl http://127.0.0.1:8000/v1/chat/completions -H 'Content-Type: application/json' \\\n"
         '    -d \'{"model": "headway-demo", "messages": [{"role": "user", "content": "Tell me a joke."}]}\'',
-        highlight=False,
-        markup=False,
-    )
-    console.print(
-        "  or the official client: openai.OpenAI(base_url='http://127.0.0.1:8000/v1', api_key='-')", highlight=False
-    )
+        'openai.OpenAI(base_url="http://127.0.0.1:8000/v1", api_key="-")   the official Python client',
+    ):
+        console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
