@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any
 
@@ -23,8 +24,8 @@ def _texts(events: list[str]) -> str:
 def test_case_31_streams_survive_the_loss_of_the_engine() -> None:
     executor = ScriptedExecutor(step_s=0.002)
     count, tokens = 16, 60
-    with running_server(executor, ServeConfig(restart=QUICK)) as server:
-        connections = [Connection(server.port) for _ in range(count)]
+    with running_server(executor, ServeConfig(restart=QUICK)) as server, contextlib.ExitStack() as stack:
+        connections = [stack.enter_context(Connection(server.port)) for _ in range(count)]
         for number, connection in enumerate(connections):
             body = completion("p" * (number + 1), max_tokens=tokens, seed=number, stream=True)
             connection.request("POST", COMPLETIONS, body)
@@ -33,9 +34,8 @@ def test_case_31_streams_survive_the_loss_of_the_engine() -> None:
             server.wait_until(lambda plans=plans: len(executor.plans) >= plans + 5)  # type: ignore[misc]
             executor.lose()
         for number, connection in enumerate(connections):
-            with connection:
-                assert connection.read_head()[0] == 200
-                assert _texts(list(connection.events())) == letters(number + 1, tokens, number)
+            assert connection.read_head()[0] == 200
+            assert _texts(list(connection.events())) == letters(number + 1, tokens, number)
         assert executor.starts == 6
         assert server.stats().displaced >= count
 

@@ -156,6 +156,15 @@ def test_a_quiet_stream_is_pinged_and_starts_late_only_once() -> None:
         assert rest[-1] == "[DONE]"
 
 
+def test_a_lively_stream_is_never_pinged(server: RunningServer) -> None:
+    """One used to come when the first token was there before anyone waited for it."""
+    for _ in range(30):
+        with Connection(server.port) as connection:
+            connection.request("POST", CHAT, chat(stream=True, max_tokens=2))
+            assert connection.read_head()[0] == 200
+            assert ": ping" not in list(connection.events())
+
+
 def test_one_write_for_all_choices_of_a_step() -> None:
     executor = ScriptedExecutor()
     executor.hold()

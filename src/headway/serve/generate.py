@@ -138,10 +138,10 @@ async def _stream(service: Service, reply: Reply, call: Call, scope: Scope, send
     try:
         while not reply.ended:
             writes = reply.writes
-            await reply.changed(min(ping_s, _left_s(service, call)))
+            changed = await reply.changed(min(ping_s, _left_s(service, call)))
             if reply.gone and not reply.ended:
                 raise ClientGone
-            if reply.writes == writes and not reply.ended:
+            if not changed and reply.writes == writes:
                 writer.write(PING)
         error = reply.error
     except ApiError as late:

@@ -150,11 +150,12 @@ class Reply:
         self._pending.clear()
         return data
 
-    async def changed(self, timeout_s: float) -> None:
-        """Wait until the reply has begun, ended or been left, or the time is over."""
+    async def changed(self, timeout_s: float) -> bool:
+        """Wait until the reply has begun, ended or been left; False if nothing of that happened in time."""
         try:
             async with asyncio.timeout(timeout_s):
                 await self._changed.wait()
         except TimeoutError:
-            return
+            return False
         self._changed.clear()
+        return True
