@@ -56,14 +56,14 @@ class PlainLinear:
 
 
 class PlainKernel:
-    """fp32 throughout. Exact, at twice the memory traffic of the others."""
+    """One type throughout. In fp32 it is exact, at twice the memory traffic of the others."""
 
-    name = "fp32 weights (torch)"
-    compute = torch.float32
-    storage = torch.float32
+    def __init__(self, dtype: torch.dtype = torch.float32) -> None:
+        self.name = f"{str(dtype).removeprefix('torch.')} weights (torch)"
+        self.compute = self.storage = dtype
 
     def pack(self, weight: Tensor, bias: Tensor | None) -> Linear:
-        return PlainLinear(weight.float(), None if bias is None else bias.float())
+        return PlainLinear(weight.to(self.compute), None if bias is None else bias.to(self.compute))
 
 
 class HalfLinear:
@@ -115,8 +115,13 @@ class BrainKernel:
 
     @staticmethod
     def is_supported() -> bool:
-        has_instructions = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-        return has_instructions and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+        if not (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()):
+            return False
+        try:  # the operations are torch's own, but not part of its public interface
+            trial = BrainKernel().pack(torch.ones(32, 16), None)
+            return all(bool((trial(torch.ones(rows, 16, dtype=torch.bfloat16)) == 16).all()) for rows in (1, 3))
+        except (RuntimeError, AttributeError):
+            return False
 
     def pack(self, weight: Tensor, bias: Tensor | None) -> Linear:
         packed = torch.ops.mkldnn._reorder_linear_weight(weight.bfloat16().contiguous(), PACKED_ROWS)
