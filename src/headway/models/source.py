@@ -72,5 +72,8 @@ def _refuse_escapes(files: list[Path] | tuple[Path, ...], root: Path) -> None:
 
 
 def _size(config: ModelConfig) -> str:
-    millions = config.parameters / 1e6
-    return f"{millions / 1000:.2f}B parameters" if millions >= 1000 else f"{millions:.3g}M parameters"
+    count = config.parameters
+    for unit, size in (("B", 1e9), ("M", 1e6)):
+        if count >= size:
+            return f"{count / size:.3g}{unit} parameters"
+    return f"{count} parameters"
