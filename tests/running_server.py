@@ -22,8 +22,9 @@ HOST = "127.0.0.1"
 MODEL = "fake-model"
 WAIT_S = 20.0
 
-LAG_MAX_S = 0.5
-"""The event loop's worst stall in any test. Test machines are shared: the benchmark holds the loop to a tenth of it."""
+LAG_MAX_S = 2.0
+"""The event loop's worst stall in any test. Test machines are slow and shared: the real bound, 50 ms, is for the edge
+benchmark, which also tells how late an idle process of the same machine is woken."""
 
 T = TypeVar("T")
 
@@ -70,7 +71,8 @@ class RunningServer:
             stats = self.stats()
             assert stats.running == stats.waiting == stats.kv_blocks_used == 0, stats
         self.wait_until(lambda: self.node.streams.open_choices == 0, "no open reply")
-        assert self.node.telemetry.loop_lag_max_s < LAG_MAX_S
+        lag_s = self.node.telemetry.loop_lag_max_s
+        assert lag_s < LAG_MAX_S, f"the event loop was held up for {lag_s:.3f} s"
 
 
 @contextlib.contextmanager

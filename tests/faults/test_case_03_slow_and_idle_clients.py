@@ -15,7 +15,7 @@ from tests.running_server import running_server
 
 QUICK = EdgeLimits(header_s=0.2, body_s=0.2, idle_s=0.2)
 HEALTH_MAX_S = 1.0
-"""A tenth of it is the promise; the rest is for busy test machines."""
+"""A tenth of it is the promise; the rest is for slow and shared test machines."""
 
 
 def test_case_03_half_a_header_is_408_and_closed() -> None:
