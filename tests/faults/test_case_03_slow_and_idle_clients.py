@@ -10,7 +10,8 @@ import pytest
 
 from headway.serve.lifecycle import ServeConfig
 from headway.serve.limits import EdgeLimits
-from tests.http_client import CHAT, Connection, fetch
+from tests.fakes import ScriptedExecutor
+from tests.http_client import CHAT, Connection, chat, fetch
 from tests.running_server import running_server
 
 QUICK = EdgeLimits(header_s=0.2, body_s=0.2, idle_s=0.2)
@@ -91,3 +92,19 @@ def test_case_03_a_crowd_of_idle_connections_does_not_keep_others_out() -> None:
             assert server.on_loop(lambda: len(server.node.http.state.connections)) <= crowd - 500
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_case_03_when_every_connection_is_busy_a_new_one_is_503() -> None:
+    executor = ScriptedExecutor()
+    executor.hold()
+    config = ServeConfig(edge=EdgeLimits(connections=1))
+    with running_server(executor, config) as server, Connection(server.port) as busy:
+        busy.request("POST", CHAT, chat())
+        assert executor.in_step.wait(10)
+        with Connection(server.port) as late:
+            reply = late.read_response()
+        assert reply.status == 503
+        assert reply.error["code"] == "too_many_connections"
+        assert "retry-after" in reply.headers
+        executor.free()
+        assert busy.read_response().status == 200
