@@ -41,3 +41,14 @@ def test_case_08_what_can_never_fit_the_cache_is_400(stream: bool) -> None:
         assert reply.error["code"] == "kv_capacity_exceeded"
         assert reply.headers["x-should-retry"] == "false"
         assert not executor.plans
+
+
+def test_case_08_a_chat_without_a_limit_gets_what_the_cache_has_room_for() -> None:
+    """A model with a long context on a small machine: every chat that named no limit was answered 400, since the
+    context alone decided how much it might need."""
+    with running_server(ScriptedExecutor(info=replace(INFO, kv_blocks=4))) as server:  # 64 tokens
+        body = chat()
+        del body["max_tokens"]
+        reply = fetch(server.port, "POST", CHAT, body)
+        assert reply.status == 200
+        assert reply.json()["usage"]["total_tokens"] == 65

@@ -88,8 +88,11 @@ def test_prompts_must_be_in_the_vocabulary() -> None:
 
 
 def test_without_a_limit_the_rest_of_the_context_is_used() -> None:
-    assert output_limit(options(), prompt_tokens=10, context_tokens=64, param="messages") == 54
-    assert output_limit(options(max_tokens=54), prompt_tokens=10, context_tokens=64, param="messages") == 54
+    assert output_limit(options(), prompt_tokens=10, context_tokens=64, cache_tokens=999, param="messages") == 54
+    assert (
+        output_limit(options(max_tokens=54), prompt_tokens=10, context_tokens=64, cache_tokens=999, param="messages")
+        == 54
+    )
 
 
 @pytest.mark.parametrize(
@@ -97,7 +100,9 @@ def test_without_a_limit_the_rest_of_the_context_is_used() -> None:
 )
 def test_what_does_not_fit_is_refused_with_both_numbers(prompt_tokens: int, fields: dict[str, Any], total: int) -> None:
     with pytest.raises(ApiError) as caught:
-        output_limit(options(**fields), prompt_tokens=prompt_tokens, context_tokens=64, param="messages")
+        output_limit(
+            options(**fields), prompt_tokens=prompt_tokens, context_tokens=64, cache_tokens=999, param="messages"
+        )
     assert caught.value.reason is Reason.CONTEXT_LENGTH
     assert "maximum context length is 64 tokens" in caught.value.message
     assert f"{total} tokens ({prompt_tokens} in the prompt" in caught.value.message

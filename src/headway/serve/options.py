@@ -114,13 +114,17 @@ def sampling_params(
     return tuple(SamplingParams(seed=(first + choice) % _SEED_MODULUS, **shared) for choice in range(choices))
 
 
-def output_limit(options: Options, *, prompt_tokens: int, context_tokens: int, param: str) -> int:
-    """How many tokens may be generated: what was asked for, else all that the context has room for.
+def output_limit(options: Options, *, prompt_tokens: int, context_tokens: int, cache_tokens: int, param: str) -> int:
+    """How many tokens may be generated: what was asked for, else all that the context and the KV cache have room for.
 
-    Raises ``ApiError`` (``context_length_exceeded``) if that doesn't fit; ``param`` names the field with the prompt.
+    Raises ``ApiError`` (``context_length_exceeded``) if the context is too short; ``param`` names the field with the
+    prompt. What was asked for is not held against the cache here: the policy refuses that in its own words.
     """
     room = context_tokens - prompt_tokens
-    wanted = max(room, 1) if options.max_tokens is None else options.max_tokens
+    if options.max_tokens is not None:
+        wanted = options.max_tokens
+    else:
+        wanted = max(min(room, cache_tokens - prompt_tokens + 1), 1)  # the last token is never fed back
     if wanted > room:
         raise context_length_exceeded(prompt_tokens, wanted, context_tokens, param=param)
     return wanted

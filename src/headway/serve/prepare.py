@@ -75,7 +75,13 @@ def _prepare(
     specs: list[RequestSpec] = []
     choices: list[Choice] = []
     for prompt in prompts:
-        max_tokens = output_limit(options, prompt_tokens=len(prompt), context_tokens=info.context_tokens, param=param)
+        max_tokens = output_limit(
+            options,
+            prompt_tokens=len(prompt),
+            context_tokens=info.context_tokens,
+            cache_tokens=info.kv_blocks * info.block_size,
+            param=param,
+        )
         samplings = sampling_params(
             options, choices=options.n, seed=service.seeds(), eos_ids=text.eos_ids, vocab_size=text.vocab_size
         )
