@@ -21,7 +21,7 @@ def describe() -> dict[str, str | int]:
         "cpu": _cpu_name(),
         "cores": os.cpu_count() or 1,
         "python": platform.python_version(),
-        **{name.replace("-", "_"): _version(name) for name in ("headway", "torch", "uvicorn", "starlette")},
+        **{name.replace("-", "_"): _version(name) for name in ("headway", "torch", "uvicorn")},
     }
 
 

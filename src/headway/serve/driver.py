@@ -163,8 +163,8 @@ class Driver:
             assert self._scheduler is not None
             while not self._stopping:
                 now = self._clock()
-                self._publish(self._scheduler.expire(now))
                 self._in_flight = self._scheduler.plan(now)
+                self._publish(self._scheduler.expire(now))  # and with it what the plan has done, before the step runs
                 if self._in_flight is not None:
                     return self._in_flight
                 deadline = self._scheduler.next_deadline_s()

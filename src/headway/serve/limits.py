@@ -43,7 +43,7 @@ class EdgeLimits:
     """Threads that parse, apply templates and tokenise."""
     preparing: int = 16
     """Requests that these threads are given at once. The rest of a burst waits, so that the event loop gets its turn:
-    without this bound 256 arrivals at once hold it up four times as long."""
+    without this bound 256 arrivals at once hold it up several times as long (docs/log.md)."""
 
     def __post_init__(self) -> None:
         for each in fields(self):

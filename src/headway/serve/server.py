@@ -6,9 +6,9 @@ import asyncio
 import socket
 from email.utils import formatdate
 
-from starlette.types import ASGIApp
 from uvicorn.config import Config
 
+from headway.serve.asgi import App
 from headway.serve.limits import EdgeLimits
 from headway.serve.protocol import ConnectionState, LimitedProtocol
 
@@ -40,7 +40,7 @@ def bind(host: str, port: int) -> socket.socket:
 class HttpServer:
     """Serves one ASGI application on one socket, inside a running event loop."""
 
-    def __init__(self, app: ASGIApp, limits: EdgeLimits) -> None:
+    def __init__(self, app: App, limits: EdgeLimits) -> None:
         self._config = Config(
             app,
             lifespan="off",
