@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
+from headway.engine import runner as runner_module
 from headway.engine.kv_cache import available_bytes
 from headway.engine.options import EngineOptions, OptionError
 from headway.engine.runner import ModelRunner
@@ -72,6 +73,12 @@ def test_the_cache_takes_its_share_of_memory() -> None:
     assert available_bytes() > 0
     with pytest.raises(ModelError, match="a block of the KV cache takes"):
         ModelRunner(TINY, replace(options, kv_bytes_max=16 * token_bytes - 1))
+
+
+def test_weights_larger_than_the_memory_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner_module, "available_bytes", lambda: 400_000)
+    with pytest.raises(ModelError, match=r"the weights take 0\.0 GB"):
+        ModelRunner(TINY, OPTIONS)
 
 
 def test_a_chunk_without_draw_draws_nothing(runner: ModelRunner) -> None:

@@ -12,25 +12,24 @@ from torch.nn import functional
 
 from headway.engine.attention.interface import StepAttention
 from headway.engine.parallel import Communicator
-from headway.engine.rope import RotaryTable, Rotation
+from headway.engine.rope import Rotary, Rotation
 from headway.engine.weights import BlockWeights, DecoderWeights, Shard
 
 
 class Decoder:
-    """One rank's decoder. ``context_tokens``: the longest sequence."""
+    """One rank's decoder."""
 
     def __init__(
         self,
         weights: DecoderWeights,
         shard: Shard,
         communicator: Communicator,
-        context_tokens: int,
     ) -> None:
         self._weights = weights
         self._shard = shard
         self._config = shard.config
         self._communicator = communicator
-        self._rotary = RotaryTable(shard.config.rope, shard.config.head_dim, context_tokens)
+        self._rotary = Rotary(shard.config.rope, shard.config.head_dim)
 
     def forward(self, tokens: Tensor, positions: Tensor, attend: StepAttention, rows: Tensor) -> Tensor:
         """Logits (fp32, [len(rows), vocabulary]) after the tokens at ``rows`` of the batch; the same on every rank.

@@ -1,4 +1,4 @@
-"""Rotary position embedding: the table of cosines and sines, and the rotation of queries and keys.
+"""Rotary position embedding: frequencies, angles, and the rotation of queries and keys.
 
 Dimension ``i`` of a head turns with dimension ``i + head_dim / 2``. Sources: Su et al. 2021 (RoFormer); linear
 scaling as in Chen et al. 2023 (position interpolation); YaRN, Peng et al. 2023; llama3 as in the Llama 3.1 release.
@@ -17,23 +17,24 @@ RAMP_WIDTH_MIN = 1e-3
 """Keeps YaRN's ramp from dividing by zero where its two ends fall together."""
 
 
-class RotaryTable:
-    """Cosines and sines for every position of the context, in fp32. The sine's first half carries the minus sign."""
+class Rotary:
+    """The frequencies of a model's rotary positions. Angles are computed as needed: a table for a context of 131,072
+    positions would take more memory than some models."""
 
-    def __init__(self, config: RopeConfig, head_dim: int, context_tokens: int) -> None:
-        frequencies, scale = _frequencies(config, head_dim)
-        angles = torch.outer(torch.arange(context_tokens, dtype=torch.float32), frequencies)
-        cosine, sine = angles.cos() * scale, angles.sin() * scale
-        self._cosine = torch.cat((cosine, cosine), dim=-1)
-        self._sine = torch.cat((-sine, sine), dim=-1)
+    def __init__(self, config: RopeConfig, head_dim: int) -> None:
+        frequencies, self._scale = _frequencies(config, head_dim)
+        self._frequencies = torch.cat((frequencies, frequencies))
+        half = torch.ones(head_dim // 2)
+        self._sign = torch.cat((-half, half)) * self._scale
 
     def at(self, positions: Tensor) -> Rotation:
         """The rotation for tokens at ``positions`` (int64, [tokens])."""
-        return Rotation(self._cosine[positions].unsqueeze(1), self._sine[positions].unsqueeze(1))
+        angles = positions.view(-1, 1, 1) * self._frequencies
+        return Rotation(angles.cos().mul_(self._scale), angles.sin().mul_(self._sign))
 
 
 class Rotation:
-    """Cosine and sine for the tokens of one step, [tokens, 1, head_dim]."""
+    """Cosine and sine for the tokens of one step, [tokens, 1, head_dim]. The sine's first half has the minus sign."""
 
     def __init__(self, cosine: Tensor, sine: Tensor) -> None:
         self._cosine = cosine

@@ -54,11 +54,12 @@ class ModelRunner:
             if source.path is None
             else CheckpointTensors(source.path, config)
         )
+        _check_fits(source, shard, kernel)
         tell("loading weights", 0.0)
         with torch.inference_mode():
             weights = load_weights(tensors, shard, kernel, lambda share: tell("loading weights", share))
             context = min(config.context_tokens, options.context_tokens or config.context_tokens)
-            self._decoder = Decoder(weights, shard, communicator, context)
+            self._decoder = Decoder(weights, shard, communicator)
             tell("reserving the KV cache", None)
             blocks = _kv_blocks(source, options, shard, kernel)
             shape = (config.layers, blocks, shard.kv_heads, options.block_size, config.head_dim)
@@ -116,6 +117,16 @@ class ModelRunner:
             assert 0 <= min(chunk.block_table) <= max(chunk.block_table) < info.kv_blocks, (
                 f"{chunk.request_id}: block id"
             )
+
+
+def _check_fits(source: ModelSource, shard: Shard, kernel: Kernel) -> None:
+    """Raises ``ModelError`` if this rank's weights are larger than the free memory: better than being killed."""
+    needed = source.config.parameters * kernel.storage.itemsize // shard.size
+    available = available_bytes()
+    if needed > available:
+        raise ModelError(
+            f"{source.name}: the weights take {needed / 1e9:.1f} GB, only {available / 1e9:.1f} GB of memory are free"
+        )
 
 
 def _kv_blocks(source: ModelSource, options: EngineOptions, shard: Shard, kernel: Kernel) -> int:

@@ -49,14 +49,14 @@ class _Group:
 class _Chunk:
     """A sequence with several new tokens, the batch's rows ``first .. last - 1``.
 
-    ``blocks`` as in ``_Group``; None when no earlier token is in the cache. ``visible`` ([tokens, positions]) is None
-    when each token sees exactly itself and all tokens before.
+    ``blocks`` as in ``_Group``; None when no earlier token is in the cache. ``bias`` ([tokens, positions]) as well;
+    None when each token sees exactly itself and all tokens before.
     """
 
     first: int
     last: int
     blocks: Tensor | None
-    visible: Tensor | None
+    bias: Tensor | None
 
 
 class ReferenceStep:
@@ -111,8 +111,8 @@ class ReferenceStep:
             query.transpose(0, 1).unsqueeze(0),
             seen_keys.unsqueeze(0),
             seen_values.unsqueeze(0),
-            attn_mask=chunk.visible,
-            is_causal=chunk.visible is None,
+            attn_mask=chunk.bias,
+            is_causal=chunk.bias is None,
             enable_gqa=True,
         )[0].transpose(0, 1)
 
@@ -186,11 +186,10 @@ def _group(cache: KvCache, window: int | None, members: list[tuple[int, Span]], 
     hidden = columns > ends
     if window is not None:
         hidden |= columns <= ends - window
-    bias = torch.zeros(hidden.shape).masked_fill_(hidden, -math.inf)
     return _Group(
         None if in_order else torch.tensor([row for row, _ in members]),
         _head_blocks(cache, tables),
-        bias.repeat_interleave(cache.kv_heads, dim=0).unsqueeze(1),
+        _bias(hidden).repeat_interleave(cache.kv_heads, dim=0).unsqueeze(1),
     )
 
 
@@ -202,11 +201,16 @@ def _chunk(cache: KvCache, window: int | None, row: int, span: Span) -> _Chunk:
         return _Chunk(row, row + span.count, None, None)
     queries = torch.arange(span.start, end).unsqueeze(1)
     columns = torch.arange(end) if table is None else torch.arange(first * size, (first + len(table)) * size)
-    visible = columns <= queries
+    hidden = columns > queries
     if window is not None:
-        visible &= columns > queries - window
+        hidden |= columns <= queries - window
     blocks = None if table is None else _head_blocks(cache, [list(table)])
-    return _Chunk(row, row + span.count, blocks, visible)
+    return _Chunk(row, row + span.count, blocks, _bias(hidden).to(cache.keys(0).dtype))
+
+
+def _bias(hidden: Tensor) -> Tensor:
+    """What to add to scores: minus infinity where a position is hidden, else 0."""
+    return torch.zeros(hidden.shape).masked_fill_(hidden, -math.inf)
 
 
 def _head_blocks(cache: KvCache, tables: list[list[int]]) -> Tensor:
