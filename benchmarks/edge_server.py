@@ -9,7 +9,6 @@ from headway.models.source import resolve
 from headway.policy.plan import DrawnToken, ExecutorInfo, StepPlan, StepResult
 from headway.policy.scheduler import SchedulerConfig
 from headway.serve.lifecycle import ServeConfig, serve
-from headway.serve.server import bind
 from headway.serve.text import Text
 
 
@@ -44,19 +43,20 @@ class PacedExecutor:
     def stop(self) -> None:
         pass
 
+    def interrupt(self) -> None:
+        pass
+
 
 def main() -> int:
     source = resolve(None)
-    with bind("127.0.0.1", 0) as probe:
-        port = probe.getsockname()[1]
-    config = ServeConfig(port=port, served_name="bench", scheduler=SchedulerConfig(token_budget=4096, max_running=1024))
+    config = ServeConfig(port=0, served_name="bench", scheduler=SchedulerConfig(token_budget=4096, max_running=1024))
     text = Text.load(source)
     # A token that is only part of a character has no event of its own: then clients could not count events.
     tokens = [
         token for token in range(text.vocab_size) if text.token_bytes(token) and text.token_bytes(token).isascii()
     ]
     executor = PacedExecutor(float(sys.argv[1]), tokens, text.vocab_size)
-    return serve(config, source, executor, lambda source: text, on_ready=lambda info: print(port, flush=True))
+    return serve(config, source, executor, lambda source: text, on_ready=lambda info, port: print(port, flush=True))
 
 
 if __name__ == "__main__":

@@ -85,6 +85,11 @@ class ScriptedExecutor:
     def stop(self) -> None:
         self.free()
 
+    def interrupt(self) -> None:
+        if self.start_gate is not None:
+            self.start_gate.set()
+        self.lose()
+
     def hold(self) -> None:
         with self._changed:
             self._held = True

@@ -21,7 +21,7 @@ def main() -> int:
         resolve("random:tiny"),
         executor,
         lambda source: FakeText(),
-        on_ready=lambda info: print("ready", flush=True),
+        on_ready=lambda info, port: print("ready", flush=True),
     )
 
 

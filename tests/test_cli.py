@@ -44,7 +44,7 @@ def test_importing_headway_and_asking_for_help_loads_no_torch() -> None:
         (["serve", "--tensor-parallel", "0"], "tensor_parallel must be 1 to 64, not 0"),
         (["serve", "--kv-tokens", "1"], "kv_tokens"),
         (["serve", "--dtype", "int3"], "--dtype"),
-        (["serve", "--config", "/nowhere/headway.toml"], "/nowhere/headway.toml: no such file"),
+        (["serve", "--config", "/nowhere/headway.toml"], "/nowhere/headway.toml: No such file"),
         (["serve", "--api-key-file", "/nowhere/keys"], "/nowhere/keys"),
         (["serve", "/nowhere/model"], "/nowhere/model"),
         (["serve", "random:unheard-of"], "unheard-of"),
@@ -82,6 +82,29 @@ def test_case_40_pickled_weights_are_refused_before_anything_is_loaded(
     error = capsys.readouterr().err
     assert "pytorch_model.bin" in error
     assert "safetensors" in error
+
+
+@pytest.mark.parametrize(("content", "words"), [("[serve\n", "--config"), (None, "directory")])
+def test_case_40_a_configuration_that_is_no_toml_file_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str | None, words: str
+) -> None:
+    path = tmp_path
+    if content is not None:
+        path = tmp_path / "headway.toml"
+        path.write_text(content)
+    assert main(["serve", f"--config={path}"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert words in error
+
+
+@pytest.mark.slow
+def test_a_quiet_server_still_says_why_it_did_not_start() -> None:
+    """It ended with status 2 and no word: only lines with a certain beginning passed, and this one had another."""
+    command = [sys.executable, "-m", "headway.cli", "serve", "random:tiny", "--quiet", "--tensor-parallel", "3"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("headway: the engine could not start")
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -136,7 +137,7 @@ def serve(
         executor,
         Text.load,
         report=start_up.say,
-        on_ready=lambda info: start_up.ready(info, host, port),
+        on_ready=lambda info, bound_port: start_up.ready(info, host, bound_port),
     )
 
 
@@ -194,24 +195,32 @@ def _refuse(message: str) -> int:
 def _with_config(tokens: list[str]) -> list[str]:
     """Take ``--config FILE`` out of the arguments and let the app read its options from that file too."""
     sources: list[Any] = [cyclopts.config.Env("HEADWAY_", command=False)]
-    if "--config" in tokens[:-1]:
-        place = tokens.index("--config")
-        path = Path(tokens[place + 1])
-        tokens = tokens[:place] + tokens[place + 2 :]
-        sources.append(cyclopts.config.Toml(path, must_exist=True, use_commands_as_keys=True))
+    left: list[str] = []
+    given = iter(tokens)
+    for token in given:
+        name, equals, value = token.partition("=")
+        if name != "--config":
+            left.append(token)
+            continue
+        path = value if equals else next(given, "")
+        values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        sources.append(cyclopts.config.Dict(values, source=path))
     app.config = sources
-    return tokens
+    return left
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; the exit code. What a user got wrong is one line on standard error and code 2."""
-    tokens = _with_config(sys.argv[1:] if arguments is None else arguments)
+    try:
+        tokens = _with_config(sys.argv[1:] if arguments is None else arguments)
+    except OSError as error:
+        return _refuse(f"--config {error.filename or ''}: {error.strerror or error}")
+    except ValueError as error:  # not UTF-8, or not TOML
+        return _refuse(f"--config: {error}")
     try:
         status = app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
     except cyclopts.CycloptsError as error:
         return _refuse(" ".join(str(error).split()))
-    except FileNotFoundError as error:
-        return _refuse(f"{error.filename or error}: no such file")
     return status if isinstance(status, int) else 0
 
 

@@ -18,7 +18,10 @@ from headway.bench.launch import HOST, LaunchError, headway_server
 
 CHAT = "/v1/chat/completions"
 CONCURRENCY = (1, 4, 16, 64)
+STORY_TOKENS_MAX = 200
 LEVEL_TOKENS_MAX = 48
+TIMEOUT_S = 120.0
+"""Then something is stuck."""
 QUESTIONS = (
     "Tell me a story about a fox.",
     "What is latency?",
@@ -44,9 +47,9 @@ def run(console: Console | None = None) -> int:
             with console.status("Starting a server ..."):
                 server = stack.enter_context(headway_server("--quiet"))
             console.print(f"Ready after {server.ready_s:.1f} s.\n")
-            asyncio.run(_show(console, server.port))
-    except (LaunchError, StreamError, OSError, ExceptionGroup) as error:
-        console.print(f"[red]The demo stopped:[/] {error}")
+            asyncio.run(asyncio.wait_for(_show(console, server.port), TIMEOUT_S))
+    except (LaunchError, StreamError, OSError, ExceptionGroup) as error:  # TimeoutError is an OSError
+        console.print(f"[red]The demo stopped:[/] {str(error) or 'the server no longer answers'}")
         return 1
     _say_how_to_go_on(console)
     return 0
@@ -59,7 +62,7 @@ async def _show(console: Console, port: int) -> None:
         table.add_column(heading, justify="right")
     with Live(table, console=console, refresh_per_second=4):
         for concurrency in CONCURRENCY:
-            requests = max(2 * concurrency, 8) if concurrency < 64 else concurrency
+            requests = max(3 * concurrency, 16)
             started_s = time.perf_counter()
             timings = await closed_loop(HOST, port, CHAT, [_chat(i) for i in range(requests)], concurrency)
             table.add_row(str(concurrency), *_row(timings, time.perf_counter() - started_s))
@@ -73,17 +76,18 @@ async def _show_chats(console: Console, port: int) -> None:
     """Four chats at once; one of them is shown while it is written."""
     question = QUESTIONS[0]
     answer = Text()
-    others = [asyncio.create_task(stream(HOST, port, CHAT, _chat(i, 160))) for i in (3, 4, 8)]
-    with Live(console=console, refresh_per_second=20) as live:
+    async with asyncio.TaskGroup() as group:
+        for index in (3, 4, 8):
+            group.create_task(stream(HOST, port, CHAT, _chat(index, STORY_TOKENS_MAX)))
+        with Live(console=console, refresh_per_second=20) as live:
 
-        def show(text: str) -> None:
-            answer.append(text)
-            live.update(
-                Panel(answer, title=f"> {question}", title_align="left", subtitle="three other chats run beside it")
-            )
+            def show(text: str) -> None:
+                answer.append(text)
+                live.update(
+                    Panel(answer, title=f"> {question}", title_align="left", subtitle="three other chats run beside it")
+                )
 
-        timing = await stream(HOST, port, CHAT, _chat(0, 160), show)
-    await asyncio.gather(*others)
+            timing = await stream(HOST, port, CHAT, _chat(0, STORY_TOKENS_MAX), show)
     gaps = timing.gaps_s or [0.0]
     console.print(
         f"\nFirst token after {1000 * timing.ttft_s:.0f} ms, then one every {1000 * percentile(gaps, 0.5):.0f} ms.\n"

@@ -8,13 +8,16 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
 from headway.engine.executor import WorkerExecutor
 from headway.engine.messages import FRAME_BYTES_MAX, Channel, Closed, FromWorker, Progress, Step, ToWorker
 from headway.engine.options import EngineOptions
+from headway.engine.parallel import RANK_TIMEOUT_S
 from headway.models.errors import ModelError
 from headway.models.source import resolve
 from headway.policy.plan import Chunk, Draw, ExecutorLost, StepPlan, StepResult
@@ -119,6 +122,52 @@ def test_two_ranks_draw_what_one_draws() -> None:
         finally:
             executor.stop()
     assert drawn[0] == drawn[1]
+
+
+@pytest.mark.slow
+def test_a_rank_that_dies_while_loading_is_noticed_at_once() -> None:
+    """The first rank waits for the others to arrive, for two minutes, and the executor waited for the first rank."""
+    executor = WorkerExecutor(resolve("random:tiny"), OPTIONS, ranks=2)
+
+    def kill_the_second(stage: str, share: float | None) -> None:
+        if len(executor.process_ids) == 2:
+            os.kill(executor.process_ids[1], signal.SIGKILL)
+
+    executor._progress = kill_the_second
+    started_s = time.monotonic()
+    with pytest.raises(ExecutorLost, match="ended with status -9"):
+        executor.start()
+    assert time.monotonic() - started_s < RANK_TIMEOUT_S / 2
+    assert executor.process_ids == []
+
+
+@pytest.mark.slow
+def test_an_interrupted_start_leaves_no_process_behind() -> None:
+    """SIGTERM during loading ended the server and left its worker running."""
+    seen: list[int] = []
+
+    def interrupt(stage: str, share: float | None) -> None:
+        seen.extend(executor.process_ids)
+        executor.interrupt()
+
+    executor = WorkerExecutor(resolve("random:tiny"), OPTIONS, progress=interrupt)
+    with pytest.raises(ExecutorLost):
+        executor.start()
+    assert seen
+    with pytest.raises(ProcessLookupError):
+        os.kill(seen[0], 0)
+
+
+@pytest.mark.slow
+def test_the_cache_keeps_its_size_when_a_worker_comes_back() -> None:
+    """The cache was sized anew from what memory was free at a restart; requests that had fitted were failed."""
+    executor = WorkerExecutor(resolve("random:tiny"), EngineOptions(dtype="float32", kv_bytes_max=1 << 20, threads=1))
+    try:
+        info = executor.start()
+        executor._options = replace(executor._options, kv_bytes_max=1 << 18)
+        assert executor.start() == info
+    finally:
+        executor.stop()
 
 
 @pytest.mark.slow

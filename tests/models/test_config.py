@@ -63,6 +63,8 @@ def test_windows(tmp_path: Path) -> None:
     assert parse(model_type="mistral", sliding_window=None).windows == (None,) * 4
     assert parse(model_type="mistral", sliding_window=32).windows == (32,) * 4
     assert parse(model_type="qwen2", sliding_window=32).windows == (None,) * 4
+    # The window that transformers takes where the file names none; it was once taken to be none at all.
+    assert parse(model_type="qwen3", use_sliding_window=True, max_window_layers=3).windows == (None, None, None, 4096)
     qwen = {"model_type": "qwen2", "use_sliding_window": True, "sliding_window": 32}
     assert parse(**qwen, max_window_layers=3).windows == (None, None, None, 32)
     types = ["sliding_attention", "full_attention", "full_attention", "sliding_attention"]

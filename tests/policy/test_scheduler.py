@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from headway.policy.budget import BudgetView
-from headway.policy.events import Finished, FinishReason, Scheduled, TokenOut
+from headway.policy.events import Finished, FinishReason, Rejected, Scheduled, TokenOut
+from headway.policy.invariants import check
 from headway.policy.plan import DrawnToken, ExecutorInfo, StepPlan, StepResult
 from headway.policy.scheduler import LOOK_AGAIN_STEPS, Scheduler, SchedulerConfig
 from tests.policy.fake_executor import oracle
@@ -235,6 +236,26 @@ def test_a_request_can_be_ended_in_every_state(reason: FinishReason) -> None:
             world.finish()
         world.run()
         world.check_answers(but=frozenset({"a"}))
+
+
+def test_ending_all_tells_each_request_once_even_if_the_books_are_broken() -> None:
+    world = World(config=SchedulerConfig(max_running=2))
+    for name in "abc":
+        world.submit(spec(name, 6, 8))
+    world.step()
+    plan = world.begin()
+    assert plan is not None
+    world.scheduler.cache.pool = None  # type: ignore[assignment]
+    events = world.scheduler.end_all(world.now, FinishReason.FAILED, "broken")
+    ended = [event for event in events if isinstance(event, Finished)]
+    assert [event.request_id for event in ended] == ["a", "b", "c"]
+    assert {event.reason for event in ended} == {FinishReason.FAILED}
+    assert world.scheduler.idle
+    check(world.scheduler)
+    assert world.scheduler.apply(world.now, StepResult(plan.step_id, ())) == []
+    assert world.scheduler.end_all(world.now, FinishReason.FAILED, "again") == []
+    assert world.scheduler.plan(world.now) is None
+    assert isinstance(world.submit(spec("late", 2, 2)), Rejected)
 
 
 def test_what_a_step_in_flight_writes_cannot_land_in_blocks_handed_out_again() -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
+import os
 import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -30,12 +31,16 @@ class LaunchError(Exception):
 
 @contextlib.contextmanager
 def headway_server(*arguments: str) -> Iterator[RunningServer]:
-    """``headway serve ARGUMENTS`` on a free loopback port, for the length of the block. Raises ``LaunchError``."""
+    """``headway serve ARGUMENTS`` on a free loopback port, for the length of the block. Raises ``LaunchError``.
+
+    The caller's own settings (``HEADWAY_*``) are not for this server.
+    """
     with socket.create_server((HOST, 0)) as probe:
         port = probe.getsockname()[1]
     started_s = time.perf_counter()
     command = [sys.executable, "-m", "headway.cli", "serve", *arguments, "--host", HOST, "--port", str(port)]
-    process = subprocess.Popen(command, stdout=sys.stderr)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("HEADWAY_")}
+    process = subprocess.Popen(command, stdout=sys.stderr, env=environment)
     try:
         _wait_ready(process, port)
         yield RunningServer(port, process, time.perf_counter() - started_s)
@@ -53,8 +58,19 @@ def _wait_ready(process: subprocess.Popen[bytes], port: int) -> None:
     while time.monotonic() < until_s:
         if process.poll() is not None:
             raise LaunchError(f"the server ended with status {process.returncode} before it was ready")
-        with contextlib.suppress(OSError):  # URLError is one: not listening yet, or 503 while it loads
-            urllib.request.urlopen(f"http://{HOST}:{port}/health/ready", timeout=1.0).close()
+        status = _ready_status(port)
+        if status == http.HTTPStatus.OK:
             return
+        if status not in (None, http.HTTPStatus.SERVICE_UNAVAILABLE):
+            raise LaunchError(f"the server answers /health/ready with status {status}")
         time.sleep(0.05)
     raise LaunchError(f"the server was not ready after {READY_TIMEOUT_S:g} s")
+
+
+def _ready_status(port: int) -> int | None:
+    """What the server says; None while it does not listen yet. No proxy has a part in it."""
+    connection = http.client.HTTPConnection(HOST, port, timeout=1.0)
+    with contextlib.closing(connection), contextlib.suppress(OSError):
+        connection.request("GET", "/health/ready")
+        return connection.getresponse().status
+    return None

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from headway.engine.messages import Channel, Closed, Done, FromWorker, Load, Progress, Ready, Refused, Step, ToWorker
@@ -23,7 +25,7 @@ from headway.models.source import ModelSource
 from headway.policy.plan import ExecutorInfo, ExecutorLost, StepPlan, StepResult
 
 STOP_TIMEOUT_S = 5.0
-"""How long a worker may take to end by itself once its channel is closed; then it is killed."""
+"""How long workers may take to end by themselves once their channels are closed; then they are killed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,9 @@ class WorkerExecutor:
         progress: Callable[[str, float | None], None] | None = None,
     ) -> None:
         self._source = source
-        self._options = options
+        # Ranks on one machine share its memory.
+        self._options = replace(options, kv_memory_fraction=options.kv_memory_fraction / ranks)
+        self._has_run = False
         self._ranks = ranks
         self._progress = progress or (lambda stage, fraction: None)
         self._workers: list[_Worker] = []
@@ -57,16 +61,22 @@ class WorkerExecutor:
     def start(self) -> ExecutorInfo:
         """Start the workers and load the model.
 
-        Raises ``ModelError`` when it can't be loaded, ``ExecutorLost`` when a worker dies on the way.
+        Raises ``ModelError`` when it can't be loaded, ``ExecutorLost`` when a worker dies on the way, or when a model
+        that could be loaded before now can't. The KV cache keeps the size it had the first time.
         """
         self.stop()
         with tempfile.TemporaryDirectory(prefix="headway-") as folder:
             rendezvous = str(Path(folder) / "ranks") if self._ranks > 1 else ""
-            self._workers = [_spawn(self._options.threads) for _ in range(self._ranks)]
-            for rank, worker in enumerate(self._workers):
+            for rank in range(self._ranks):
+                worker = _spawn(self._options.threads)
+                self._workers.append(worker)
                 self._send(worker, Load(self._source, self._options, rank, self._ranks, rendezvous))
-            infos = [self._await_ready(worker) for worker in self._workers]
-        return infos[0]
+            infos = self._await_ready()
+        blocks = min(info.kv_blocks for info in infos)  # a block is one block in every rank
+        info = replace(infos[0], kv_blocks=blocks)
+        self._options = replace(self._options, kv_tokens=blocks * info.block_size)
+        self._has_run = True
+        return info
 
     def begin(self, plan: StepPlan) -> None:
         step = Step(plan)
@@ -74,37 +84,61 @@ class WorkerExecutor:
             self._send(worker, step)
 
     def finish(self) -> StepResult:
-        results = [self._receive(worker) for worker in self._workers]
-        done = results[0]
-        assert isinstance(done, Done), done
-        return done.result
+        results: dict[int, StepResult] = {}
+        for rank, message in self._answers():
+            assert isinstance(message, Done), message
+            results[rank] = message.result
+        return results[0]
 
     def stop(self) -> None:
         """End all workers; does nothing when none runs."""
         workers, self._workers = self._workers, []
         for worker in workers:
             worker.channel.close()
+        until_s = time.monotonic() + STOP_TIMEOUT_S
         for worker in workers:
             try:
-                worker.process.wait(STOP_TIMEOUT_S)
+                worker.process.wait(max(0.0, until_s - time.monotonic()))
             except subprocess.TimeoutExpired:
                 worker.process.kill()
                 worker.process.wait()
 
-    def _await_ready(self, worker: _Worker) -> ExecutorInfo:
-        while True:
-            message = self._receive(worker)
+    def interrupt(self) -> None:
+        """Kill the workers that run now, from any thread: whoever waits for them gets ``ExecutorLost``."""
+        for worker in tuple(self._workers):
+            worker.process.kill()
+
+    def _await_ready(self) -> Sequence[ExecutorInfo]:
+        """What each rank offers, once all have loaded."""
+        infos: dict[int, ExecutorInfo] = {}
+        for rank, message in self._answers():
             match message:
                 case Ready(info):
-                    return info
+                    infos[rank] = info
                 case Progress(stage, fraction):
-                    if worker is self._workers[0]:
+                    if rank == 0:
                         self._progress(stage, fraction)
                 case Refused(text):
                     self._kill()
-                    raise ModelError(text)
+                    raise ExecutorLost(text) if self._has_run else ModelError(text)
                 case Done():
                     raise AssertionError("a result before any plan")
+        return [infos[rank] for rank in range(self._ranks)]
+
+    def _answers(self) -> Iterator[tuple[int, FromWorker]]:
+        """Messages of all ranks as they come, until each has sent one that is no progress. The first death is seen."""
+        pending = dict(enumerate(self._workers))
+        while pending:
+            poll = select.poll()
+            for worker in pending.values():
+                poll.register(worker.channel.fileno(), select.POLLIN)
+            ready = {descriptor for descriptor, _ in poll.poll()}
+            for rank, worker in list(pending.items()):
+                if worker.channel.fileno() in ready:
+                    message = self._receive(worker)
+                    if not isinstance(message, Progress):
+                        del pending[rank]
+                    yield rank, message
 
     def _send(self, worker: _Worker, message: ToWorker) -> None:
         try:

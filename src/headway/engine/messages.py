@@ -17,7 +17,7 @@ from headway.models.source import ModelSource
 from headway.policy.plan import ExecutorInfo, StepPlan, StepResult
 
 FRAME_BYTES_MAX = 256 * 1024 * 1024
-"""The longest frame. A plan for 10,000 requests of 100,000 tokens each stays below it."""
+"""The longest frame. A plan for 1,000 requests of 100,000 tokens each, with their histories, is about as long."""
 
 
 class Load(msgspec.Struct, tag=True, frozen=True):
@@ -101,6 +101,10 @@ class Channel:
 
     def close(self) -> None:
         self._connection.close()
+
+    def fileno(self) -> int:
+        """For waiting on several channels at once."""
+        return self._connection.fileno()
 
     def _read(self, length: int) -> bytearray:
         buffer = bytearray(length)

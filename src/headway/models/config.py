@@ -15,7 +15,7 @@ from headway.models.rotary import RopeConfig, parse_rope
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 DTYPES = ("bfloat16", "float16", "float32")
 ACTIVATIONS = ("silu", "swish")
-MISTRAL_WINDOW = 4096
+WINDOW_DEFAULT = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,11 +118,12 @@ def _windows(values: Mapping[str, object], family: str, layers: int) -> tuple[in
     fields = Fields(values, "config.json")
     if family == "llama":
         return (None,) * layers
-    if family == "mistral":  # here null means none, and absent means the family's default
-        return (fields.optional_integer("sliding_window") if "sliding_window" in values else MISTRAL_WINDOW,) * layers
+    # null means none; absent means the families' default
+    window = fields.optional_integer("sliding_window") if "sliding_window" in values else WINDOW_DEFAULT
+    if family == "mistral":
+        return (window,) * layers
     if not fields.flag("use_sliding_window", False):
         return (None,) * layers
-    window = fields.optional_integer("sliding_window")
     types = fields.texts("layer_types")
     if types is None:
         first = fields.integer("max_window_layers", 28, least=0)

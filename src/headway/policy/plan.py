@@ -106,7 +106,10 @@ class Executor(Protocol):
     """Runs plans, one at a time and in order. Used from one thread.
 
     ``start`` may take long and is called again after ``ExecutorLost``. ``begin`` hands a plan over and returns at
-    once; ``finish`` waits for its result. Both raise ``ExecutorLost``. Executors know no policy.
+    once; ``finish`` waits for its result. All three raise ``ExecutorLost``. Executors know no policy.
+
+    ``interrupt`` alone may be called from any thread, at any time and more than once: a call in progress then ends
+    soon, by ``ExecutorLost`` if need be.
     """
 
     def start(self) -> ExecutorInfo: ...
@@ -116,3 +119,5 @@ class Executor(Protocol):
     def finish(self) -> StepResult: ...
 
     def stop(self) -> None: ...
+
+    def interrupt(self) -> None: ...

@@ -176,6 +176,24 @@ class Scheduler:
         self._replace_cache(info or self.info)
         return self._take_events()
 
+    def end_all(self, now: float, reason: FinishReason, detail: str) -> list[Event]:
+        """End every request at once and admit nothing more: the driver stops, or the policy itself has failed.
+
+        The cache's books are not read, since they may be what is broken; they begin anew, empty.
+        """
+        self._draining = True
+        self.in_flight = None
+        ended, self.requests = self.requests, {}
+        self.running = []
+        self.waiting = WaitingQueue()
+        self._blocked = None
+        self.cache = KVCache(self.info.kv_blocks, self.info.block_size, self._prefix_key)
+        for request in ended.values():
+            request.block_table = ()
+            request.move(State.FINISHED)
+            self._tell_finished(request, reason, detail)
+        return self._take_events()
+
     # For whoever drives.
 
     @property
@@ -345,6 +363,9 @@ class Scheduler:
             self.waiting.remove(request)
         request.move(State.FINISHED)
         del self.requests[request.spec.request_id]
+        self._tell_finished(request, reason, detail)
+
+    def _tell_finished(self, request: Request, reason: FinishReason, detail: str) -> None:
         self.counters.finished[reason] += 1
         self._events.append(
             Finished(

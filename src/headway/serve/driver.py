@@ -6,17 +6,26 @@ are answered at once: the lock is held only while the policy thinks, never while
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from headway.models.errors import ModelError
 from headway.policy.events import Event, FinishReason, Queued, Rejected, RejectReason
 from headway.policy.plan import Executor, ExecutorInfo, ExecutorLost, StepPlan
 from headway.policy.request import RequestSpec
 from headway.policy.scheduler import Scheduler, SchedulerConfig
 from headway.policy.stats import Stats
+
+logger = logging.getLogger(__name__)
+
+STEP_GRACE_S = 5.0
+"""How long ``stop`` waits for a step in flight before it interrupts the executor."""
+
+JOIN_S = 0.05
 
 
 class DriverState(StrEnum):
@@ -70,6 +79,7 @@ class Driver:
         self._state = DriverState.STARTING
         self._changed = threading.Condition(threading.Lock())
         self._stopping = False
+        self._loading = False
         self._losses = 0
         self._in_flight: StepPlan | None = None
         self._thread = threading.Thread(target=self._main, name="driver", daemon=True)
@@ -97,6 +107,8 @@ class Driver:
         with self._changed:
             if self._scheduler is None or self._state in (DriverState.FAILED, DriverState.STOPPED):
                 return Rejected(spec.request_id, RejectReason.NOT_READY, "The model is not ready.")
+            if self._stopping:
+                return Rejected(spec.request_id, RejectReason.DRAINING, "The server is shutting down.")
             [answer] = self._scheduler.submit(self._clock(), spec)
             self._changed.notify()
         return answer
@@ -121,13 +133,19 @@ class Driver:
                 self._enter(DriverState.DRAINING)
 
     def stop(self) -> None:
-        """End every request that is still in, the executor and the thread. Waits for the step in flight."""
+        """End every request that is still in, the executor and the thread.
+
+        Waits for the step in flight, ``STEP_GRACE_S`` at most; not for a model that loads.
+        """
         with self._changed:
             self._stopping = True
             self._end_all(FinishReason.ABORTED, "The server is shutting down.")
             self._changed.notify()
-        if self._thread.is_alive():
-            self._thread.join()
+        until_s = time.monotonic() + STEP_GRACE_S
+        while self._thread.is_alive():
+            if self._loading or time.monotonic() > until_s:
+                self._executor.interrupt()
+            self._thread.join(JOIN_S)
 
     # ---- the thread --------------------------------------------------------------------------------------------------
 
@@ -143,8 +161,8 @@ class Driver:
             self._fail(error)
         finally:
             self._executor.stop()
-            with self._changed:
-                if self._state is not DriverState.FAILED:
+            if self._state is not DriverState.FAILED:
+                with self._changed:
                     self._enter(DriverState.STOPPED)
 
     def _loop(self) -> None:
@@ -173,7 +191,11 @@ class Driver:
 
     def _bring_up(self) -> None:
         """Start the executor; the first time, build the scheduler over what it offers."""
-        info = self._executor.start()
+        self._loading = True
+        try:
+            info = self._executor.start()
+        finally:
+            self._loading = False
         with self._changed:
             self.info = info
             if self._scheduler is None:
@@ -187,6 +209,8 @@ class Driver:
 
     def _recover(self, lost: ExecutorLost) -> None:
         """Put everything back in the queue, and wait a little before the next start."""
+        if self._stopping:
+            return
         self._losses += 1
         with self._changed:
             plan, self._in_flight = self._in_flight, None
@@ -205,19 +229,24 @@ class Driver:
             delay_s = min(self._restart.delay_s * 2.0 ** max(0, self._losses - 1), self._restart.delay_max_s)
             until_s = time.monotonic() + delay_s
             while not self._stopping and (left_s := until_s - time.monotonic()) > 0.0:
-                self._publish(self._scheduler.expire(self._clock()))
-                self._changed.wait(left_s)
+                now = self._clock()
+                self._publish(self._scheduler.expire(now))
+                deadline = self._scheduler.next_deadline_s()
+                self._changed.wait(left_s if deadline is None else min(left_s, max(0.0, deadline - now)))
 
     def _fail(self, error: Exception) -> None:
+        if not isinstance(error, ExecutorLost | ModelError):  # a bug of ours: say where
+            logger.error("the driver failed", exc_info=error)
         with self._changed:
             self.failure = error
-            self._end_all(FinishReason.FAILED, "The engine has stopped.")
-            self._enter(DriverState.FAILED)
+            try:
+                self._end_all(FinishReason.FAILED, "The engine has stopped.")
+            finally:
+                self._enter(DriverState.FAILED)
 
     def _end_all(self, reason: FinishReason, detail: str) -> None:
         if self._scheduler is not None:
-            for request_id in tuple(self._scheduler.requests):
-                self._publish(self._scheduler.abort(self._clock(), request_id, reason, detail))
+            self._publish(self._scheduler.end_all(self._clock(), reason, detail))
 
     def _publish(self, events: list[Event]) -> None:
         if events:

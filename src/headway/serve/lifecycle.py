@@ -74,7 +74,7 @@ class ServeConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
             raise ValueError(f"port must be between 0 and 65535, not {self.port}")
-        if self.drain_s < 0:
+        if not self.drain_s >= 0:
             raise ValueError(f"drain_s must be at least 0, not {self.drain_s}")
         if not self.status_s > 0:
             raise ValueError(f"status_s must be above 0, not {self.status_s}")
@@ -143,7 +143,8 @@ class Node:
         """Serve until asked to stop, or until the engine can't be kept up. The process's exit code."""
         status = asyncio.create_task(self._status())
         was_ready = False
-        while not self._stops and self._failure is None and self.driver.state is not DriverState.FAILED:
+        ended = (DriverState.FAILED, DriverState.STOPPED)
+        while not self._stops and self._failure is None and self.driver.state not in ended:
             if not was_ready and self.service.not_ready() is None:
                 was_ready = True
                 gc.collect()
@@ -153,11 +154,12 @@ class Node:
             await self._changed.wait()
             self._changed.clear()
         status.cancel()
-        if self.driver.state is DriverState.FAILED:
-            self._failure = f"the engine has stopped: {self.driver.failure}"
+        if self.driver.state in ended and self._failure is None:
+            what = "has stopped" if was_ready else "could not start"
+            self._failure = f"the engine {what}: {self.driver.failure}"
         await self._end()
         if self._failure is not None:
-            self._report(self._failure)
+            self._report(f"headway: {self._failure}")
             return EXIT_FAILED if was_ready else EXIT_USAGE
         return EXIT_OK
 
@@ -236,9 +238,10 @@ def serve(
     load_text: Callable[[ModelSource], TextModel],
     *,
     report: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True),
-    on_ready: Callable[[ExecutorInfo], None] = lambda info: None,
+    on_ready: Callable[[ExecutorInfo, int], None] = lambda info, port: None,
 ) -> int:
-    """Serve one model until a signal ends it; the exit code. ``report`` gets lines for the operator.
+    """Serve one model until a signal ends it; the exit code. ``report`` gets lines for the operator;
+    ``on_ready`` what the engine offers, and the port listened on.
 
     2: the server could not start as it was asked to (the port is taken, the model can't be loaded); 1: the engine
     failed later and could not be brought back; 0: it was asked to stop, and did.
@@ -253,7 +256,14 @@ def serve(
     card = model_card(config, source)
 
     async def main() -> int:
-        node = Node(config, card, executor, lambda: load_text(source), report=report, on_ready=on_ready)
+        node = Node(
+            config,
+            card,
+            executor,
+            lambda: load_text(source),
+            report=report,
+            on_ready=lambda info: on_ready(info, listener.getsockname()[1]),
+        )
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, node.request_stop)
