@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
+import socket
 from collections.abc import Iterator
 
 import pytest
@@ -166,6 +169,98 @@ def test_case_14_an_odd_target_is_an_error_not_a_crash(server: RunningServer, ta
 def test_case_14_an_upgrade_is_declined_by_answering_as_usual(server: RunningServer) -> None:
     headers = {"Connection": "Upgrade", "Upgrade": "h2c"}
     assert fetch(server.port, "GET", "/version", headers=headers).status == 200
+
+
+@pytest.mark.parametrize("segments", [1, 2, 40])
+@pytest.mark.parametrize("protocol", ["h2c", "websocket"])
+def test_case_14_a_declined_upgrade_keeps_its_body(server: RunningServer, protocol: str, segments: int) -> None:
+    """Common clients ask for HTTP/2 with their first POST. The parser used to stop at the end of the head: a body in
+    the same segment was lost, and one in the next was read as a request of its own."""
+    body = json.dumps(chat(seed=3)).encode()
+    head = (
+        f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nConnection: Upgrade, "
+        f"HTTP2-Settings\r\nUpgrade: {protocol}\r\nHTTP2-Settings: AAEAAEAA\r\nContent-Length: {len(body)}\r\n\r\n"
+    ).encode()
+    whole = head + body + b"GET /version HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    cuts = {1: [], 2: [len(head)], 40: list(range(20, len(whole), 20))}[segments]
+    with Connection(server.port) as connection:
+        connection.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for start, end in itertools.pairwise([0, *cuts, len(whole)]):
+            connection.send(whole[start:end])
+        reply = connection.read_response()
+        assert reply.json()["choices"][0]["message"]["content"] == letters(18, 8, 3)
+        assert connection.read_response().json().keys() == {"version"}
+
+
+def test_case_14_a_request_hidden_in_an_upgrade_s_body_is_not_answered(server: RunningServer) -> None:
+    """Whoever shares a connection to us behind a proxy must not get answers to another's bytes."""
+    hidden = b"GET /version HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    head = f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nConnection: upgrade\r\nUpgrade: h2c\r\n"
+    head += f"Content-Type: application/json\r\nContent-Length: {len(hidden)}\r\n\r\n"
+    with Connection(server.port) as connection:
+        connection.send(head.encode())
+        connection.send(hidden)
+        assert connection.read_response().error["code"] == "invalid_json"
+        connection.request("GET", "/health/live")
+        assert connection.read_response().json() == {"status": "live"}
+
+
+@pytest.mark.parametrize("target", ["localhost:80", "/version"])
+def test_case_14_connect_is_refused_and_closed(server: RunningServer, target: str) -> None:
+    """What follows a CONNECT is for the other end of a tunnel: there is none, and it is not for us."""
+    with Connection(server.port) as connection:
+        connection.send(f"CONNECT {target} HTTP/1.1\r\nHost: localhost\r\n\r\nGET /version HTTP/1.1\r\n\r\n".encode())
+        assert connection.read_response().status == 400
+        assert connection.at_end()
+
+
+def _chunked(body: bytes) -> bytes:
+    head = f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n"
+    return head.encode() + b"Content-Type: application/json\r\n\r\n%x\r\n%b\r\n0\r\n" % (len(body), body)
+
+
+def test_case_14_a_trailer_is_refused(server: RunningServer) -> None:
+    """Trailers used to become headers of the request, such as a key or an id that a proxy had taken out."""
+    with Connection(server.port) as connection:
+        connection.send(_chunked(json.dumps(chat()).encode()) + b"X-Request-Id: from-the-trailer\r\n\r\n")
+        reply = connection.read_response()
+        assert reply.status == 400
+        assert "railers" in reply.error["message"]
+        assert reply.headers["x-request-id"] != "from-the-trailer"
+        assert connection.at_end()
+
+
+@pytest.mark.parametrize("start", [b"X: ", b"", b"1;"], ids=["a value", "a name", "an extension"])
+def test_case_14_an_endless_trailer_is_cut_off(server: RunningServer, start: bytes) -> None:
+    """The parser used to keep 150 MB of one, and to copy all of it for every piece that came."""
+    with Connection(server.port) as connection, contextlib.suppress(ConnectionError, EOFError):
+        sent = 0
+        with contextlib.suppress(ConnectionError):
+            connection.send(_chunked(json.dumps(chat()).encode()).removesuffix(b"0\r\n" if start == b"1;" else b""))
+            connection.send(start)
+            for _ in range(1024):
+                connection.send(b"a" * 65536)
+                sent += 65536
+        assert sent < 32 << 20, "the kernel's buffers, and no more"
+        assert connection.read_response().status == 431
+
+
+@pytest.mark.parametrize(
+    ("size", "end"), [(16_000, b"\r\n\r\n"), (17_000, b"\r\n\r\n"), (60_000, b"\r\n\r\n"), (60_000, b"")]
+)
+def test_case_14_a_pipelined_request_has_the_same_header_limit(server: RunningServer, size: int, end: bytes) -> None:
+    """Only what arrived after the end of the request before used to be counted."""
+    first = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    second = b"GET /version HTTP/1.1\r\nHost: localhost\r\nx-long: " + b"v" * size + end
+    with Connection(server.port) as connection:
+        with contextlib.suppress(ConnectionError):
+            connection.send(first + second)
+        with contextlib.suppress(ConnectionError):  # closing on unread bytes is a reset, which may overtake the reply
+            assert connection.read_response().json() == {"status": "live"}
+        if size == 16_000:
+            assert connection.read_response().json().keys() == {"version"}
+        else:
+            assert connection.at_end(), "the reply in progress was the last"
 
 
 def test_case_14_http_1_0_is_answered_and_closed(server: RunningServer) -> None:

@@ -2,15 +2,17 @@
 
 Added here: limits on the bytes, number and time of headers; a bound on connections that evicts idle ones first; a
 bound on pipelined requests; an end for readers that stall; disconnects told to every request of the connection; and
-error replies in the shape of all others. A half-closed connection counts as a disconnect.
+error replies in the shape of all others. A half-closed connection counts as a disconnect. Upgrades are declined by
+going on in HTTP/1.1, and trailers are refused.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from typing import Any
+from typing import Any, NoReturn
 
+import httptools
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
@@ -87,6 +89,9 @@ class LimitedProtocol(HttpToolsProtocol):
         self.access_log = False
         self._in_headers = True
         self._header_bytes = 0
+        """Of the request line and the headers that the parser has told."""
+        self._untold_bytes = 0
+        """Fed to the parser since it last told us of anything: what it may be holding."""
         self._header_timer: asyncio.TimerHandle | None = None
         self._stall_timer: asyncio.TimerHandle | None = None
         self._refusal: ApiError | None = None
@@ -159,48 +164,97 @@ class LimitedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._refusal is not None:
             return
+        self._unset_keepalive_if_required()
         if self._header_timer is None and self._in_headers:
-            self._unset_keepalive_if_required()
             self._arm_header_timer()
-        rest = memoryview(data)
-        while rest and self._refusal is None and not self.transport.is_closing():
-            if not self._in_headers:
-                super().data_received(bytes(rest))
+        # Fed in slices no longer than the limit, so that the parser never holds much more than that.
+        size = self.limits.header_bytes
+        for start in range(0, len(data), size):
+            if self._refusal is not None or self.transport.is_closing():
                 return
-            # Fed in slices no longer than what is left of the limit, so that the parser never holds more.
-            room = self.limits.header_bytes - self._header_bytes
-            if room <= 0:
+            if self._untold_bytes >= size:
                 self._refuse(_headers_too_large(self.limits))
                 return
-            piece, rest = rest[:room], rest[room:]
-            self._header_bytes += len(piece)
-            super().data_received(bytes(piece))
+            self._feed(data[start : start + size])
+
+    def _feed(self, data: bytes) -> None:
+        self._untold_bytes += len(data)
+        while data:
+            try:
+                self.parser.feed_data(data)
+                return
+            except httptools.HttpParserUpgrade as upgrade:
+                data = self._head_without_upgrade() + data[upgrade.args[0] :]
+                self.parser = _new_parser(self)
+            except httptools.HttpParserError:
+                self.server_state.bad_requests += 1
+                message = "This is not a valid HTTP/1.1 request."
+                self._refuse(self._refusal or ApiError(Reason.INVALID_REQUEST, message))
+                return
+
+    def _head_without_upgrade(self) -> bytes:
+        """The head of a request that asks for another protocol, which we decline as a server may: by going on in this
+        one. The parser would take what follows the head for the other protocol, so it gets the head again."""
+        lines = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())]
+        lines += [b"%b: %b" % (name, value) for name, value in self.headers if name != b"upgrade"]
+        return b"\r\n".join([*lines, b"", b""])
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._in_headers = True
+        self._header_bytes = 0
+        if self._header_timer is None:
+            self._arm_header_timer()
+
+    def on_url(self, url: bytes) -> None:
+        self._count_header_bytes(len(url))
+        super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._in_headers:
+            self._stop_parser(ApiError(Reason.INVALID_REQUEST, "Trailers after a chunked body are not supported."))
         if len(self.headers) >= self.limits.header_count:
-            self._refusal = _headers_too_large(self.limits)
-            raise _Refused
+            self._stop_parser(_headers_too_large(self.limits))
+        self._count_header_bytes(len(name) + len(value) + len(": \r\n"))
         super().on_header(name, value)
 
+    def _count_header_bytes(self, size: int) -> None:
+        self._untold_bytes = 0
+        self._header_bytes += size
+        if self._header_bytes > self.limits.header_bytes:
+            self._stop_parser(_headers_too_large(self.limits))
+
     def on_headers_complete(self) -> None:
+        self._untold_bytes = 0
+        if self.parser.should_upgrade():
+            if self.parser.get_method() == b"CONNECT":
+                self._stop_parser(ApiError(Reason.INVALID_REQUEST, "This server is no proxy: it does not CONNECT."))
+            return  # ``_feed`` comes back to this request, as one that asks for nothing special
         self._in_headers = False
         self._header_bytes = 0
         self._cancel_header_timer()
         if len(self.pipeline) >= self.limits.pipelined:
-            self._refusal = ApiError(Reason.INVALID_REQUEST, "Too many pipelined requests.")
-            raise _Refused
+            self._stop_parser(ApiError(Reason.INVALID_REQUEST, "Too many pipelined requests."))
         self.server_state.waiting.pop(self, None)
         super().on_headers_complete()
         if self.pipeline:
             self.flow.resume_reading()  # or a disconnect would go unseen until the reply in progress ends
 
+    def on_body(self, body: bytes) -> None:
+        self._untold_bytes = 0
+        super().on_body(body)
+
     def on_message_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return
+        self._untold_bytes = 0
         super().on_message_complete()
         self._in_headers = True
+
+    def _stop_parser(self, error: ApiError) -> NoReturn:
+        """Refuse what the parser is in the middle of."""
+        self._refusal = error
+        raise _Refused
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._active = cycle
@@ -219,11 +273,6 @@ class LimitedProtocol(HttpToolsProtocol):
 
     # ---- refusals ----------------------------------------------------------------------------------------------------
 
-    def send_400_response(self, msg: str) -> None:
-        """Called by the parser's loop on anything that isn't HTTP, and on what we refuse."""
-        self.server_state.bad_requests += 1
-        self._refuse(self._refusal or ApiError(Reason.INVALID_REQUEST, "This is not a valid HTTP/1.1 request."))
-
     def _refuse(self, error: ApiError) -> None:
         """Answer ``error`` and close; if a reply is in progress, let it finish first and say nothing."""
         self._refusal = error
@@ -241,7 +290,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _headers_late(self) -> None:
         self._header_timer = None
-        if self._header_bytes:
+        if self._header_bytes or self._untold_bytes:
             self._refuse(ApiError(Reason.REQUEST_TIMEOUT, f"No complete headers within {self.limits.header_s:g} s."))
         else:
             self.transport.close()
@@ -260,6 +309,13 @@ class LimitedProtocol(HttpToolsProtocol):
             self._stall_timer.cancel()
             self._stall_timer = None
         self._unset_keepalive_if_required()
+
+
+def _new_parser(protocol: LimitedProtocol) -> Any:
+    """Lenient about data after a request that closes, as uvicorn's own parser."""
+    parser = httptools.HttpRequestParser(protocol)
+    parser.set_dangerous_leniencies(lenient_data_after_close=True)
+    return parser
 
 
 def _headers_too_large(limits: EdgeLimits) -> ApiError:
