@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import logging
 import re
+import signal
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
 
 from headway.serve.log import EscapingFormatter
-from tests.http_client import CHAT, chat, fetch
+from tests.http_client import CHAT, Connection, chat, fetch
 from tests.running_server import RunningServer, running_server
 
 HOSTILE = "x\r\nERROR forged line\x1b[31m\x07\u2028\x85"
@@ -32,6 +36,33 @@ def test_case_15_names_do_not_reach_the_log_raw(server: RunningServer, caplog: p
     assert lines
     assert not any(re.search(r"[\x00-\x1f\x7f-\x9f\u2028]", line) for line in lines)
     assert not any("secret words" in line or "forged" in line for line in lines), "content is never logged"
+
+
+def test_case_15_a_real_process_logs_nothing_raw_and_nothing_of_strangers() -> None:
+    """The escaping was there and nothing used it; and everyone could fill the log, a line for each bad request."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = int(probe.getsockname()[1])
+    command = [sys.executable, "-m", "tests.serve_process", str(port), "0.001", "5"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"ready\n"
+            assert fetch(port, "POST", CHAT, chat(f"boom {HOSTILE}")).status == 500
+            for _ in range(5):
+                with Connection(port) as connection:
+                    connection.send(b"this is not HTTP\r\n\r\n")
+                    assert connection.read_response().status == 400
+            assert fetch(port, "GET", "/version", headers={"Connection": "Upgrade", "Upgrade": "h2c"}).status == 200
+            process.send_signal(signal.SIGTERM)
+            _, stderr = process.communicate(timeout=20)
+        finally:
+            process.kill()
+    log = stderr.decode()
+    assert "\\x1b[31m" in log, "it was logged, escaped"
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028]", log)
+    assert not re.search(r"^ERROR forged", log, re.MULTILINE)
+    assert "nvalid" not in log
+    assert "pgrade" not in log
 
 
 def test_case_15_the_formatter_escapes_whatever_comes() -> None:

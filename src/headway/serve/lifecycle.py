@@ -31,6 +31,7 @@ from headway.serve.auth import HostCheck, Keyring
 from headway.serve.bounds import RequestLimits
 from headway.serve.driver import Driver, DriverState, RestartPolicy
 from headway.serve.limits import EdgeLimits
+from headway.serve.log import configure as configure_log
 from headway.serve.server import HttpServer, ListenError, bind
 from headway.serve.service import ModelCard, Service, TextModel
 from headway.serve.status import StatusLine
@@ -251,6 +252,7 @@ def serve(
     except ListenError as error:
         report(f"headway: {error}")
         return EXIT_USAGE
+    configure_log()
     _raise_file_limit()
     sys.setswitchinterval(SWITCH_S)
     card = model_card(config, source)

@@ -29,9 +29,11 @@ class EscapingFormatter(logging.Formatter):
 
 
 def configure(level: int = logging.INFO) -> None:
-    """Send the logs of this process to standard error."""
+    """Send the logs of this process to standard error. Of the HTTP library only what is an error of ours: whatever
+    strangers send must not fill the log."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(EscapingFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s", "%H:%M:%S"))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
+    logging.getLogger("uvicorn").setLevel(logging.ERROR)
