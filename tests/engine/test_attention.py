@@ -57,12 +57,14 @@ class Sequences:
         total = sum(count for _, count in shapes)
         self.query = (torch.randn(total, HEADS, SIZE, generator=generator) * 2).to(dtype)
 
-    def new(self, tensors: list[Tensor]) -> Tensor:
-        return torch.cat([tensor[start:] for tensor, (start, _) in zip(tensors, self.shapes, strict=True)])
+    def new(self) -> Tensor:
+        """Keys and values of the new tokens, as a step gets them."""
+        pairs = [torch.cat(pair, dim=1) for pair in zip(self.keys, self.values, strict=True)]
+        return torch.cat([pair[start:] for pair, (start, _) in zip(pairs, self.shapes, strict=True)])
 
     def attend(self, window: int | None) -> Tensor:
-        step = ReferenceAttention(self.cache, [window]).prepare(self.spans)
-        return step(0, self.query, self.new(self.keys), self.new(self.values))
+        step = ReferenceAttention(self.cache, HEADS, [window]).prepare(self.spans)
+        return step(0, self.query, self.new())
 
     def expected(self, window: int | None) -> Tensor:
         outputs, row = [], 0
@@ -112,8 +114,7 @@ def test_layers_with_different_windows_share_a_step() -> None:
     for layer in range(2):
         cache.keys(layer).copy_(sequences.cache.keys(0))
         cache.values(layer).copy_(sequences.cache.values(0))
-    step = ReferenceAttention(cache, [None, 3]).prepare(sequences.spans)
-    key, value = sequences.new(sequences.keys), sequences.new(sequences.values)
+    step = ReferenceAttention(cache, HEADS, [None, 3]).prepare(sequences.spans)
     for layer, window in enumerate((None, 3)):
-        attended = step(layer, sequences.query, key, value)
+        attended = step(layer, sequences.query, sequences.new())
         torch.testing.assert_close(attended.double(), sequences.expected(window), rtol=1e-5, atol=1e-5)

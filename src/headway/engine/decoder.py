@@ -6,7 +6,6 @@ The residual stream is fp32; linear layers and attention run in the compute type
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -53,13 +52,13 @@ class Decoder:
     def _attend(
         self, layer: int, block: BlockWeights, normed: Tensor, rotation: Rotation, attend: StepAttention
     ) -> Tensor:
-        heads, kv_heads = self._shard.heads, self._shard.kv_heads
-        mixed = block.qkv(normed).view(normed.shape[0], heads + 2 * kv_heads, self._config.head_dim)
-        turning, value = mixed[:, : heads + kv_heads], mixed[:, heads + kv_heads :]
+        heads, turning = self._shard.heads, self._shard.heads + self._shard.kv_heads
+        mixed = block.qkv(normed).view(normed.shape[0], -1, self._config.head_dim)
         if block.query_norm is not None and block.key_norm is not None:
-            turning = torch.cat((block.query_norm(turning[:, :heads]), block.key_norm(turning[:, heads:])), dim=1)
-        turned = rotation(turning)
-        return attend(layer, turned[:, :heads], turned[:, heads:], value)
+            mixed[:, :heads] = block.query_norm(mixed[:, :heads])
+            mixed[:, heads:turning] = block.key_norm(mixed[:, heads:turning])
+        rotation(mixed[:, :turning])
+        return attend(layer, mixed[:, :heads], mixed[:, heads:])
 
 
 def _feed_forward(block: BlockWeights, normed: Tensor) -> Tensor:

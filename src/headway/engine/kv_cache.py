@@ -33,17 +33,25 @@ class KvCache:
         # numpy's zeros are pages the system has not handed out yet; torch's are written at once.
         self._values = torch.from_numpy(np.zeros(size, dtype=np.uint8)).view(dtype).view(layers, 2, *shape[1:])
 
+    @property
+    def dtype(self) -> torch.dtype:
+        return self._values.dtype
+
     def keys(self, layer: int) -> Tensor:
         return self._values[layer, 0]
 
     def values(self, layer: int) -> Tensor:
         return self._values[layer, 1]
 
-    def clear(self, blocks: Sequence[int]) -> None:
-        """Forget what blocks held before they are written from their start.
+    def slots(self, layer: int) -> Tensor:
+        """A layer's keys, then its values, as rows: [2 * blocks * kv_heads * block_size, head_dim]."""
+        return self._values[layer].view(-1, self.head_dim)
 
-        Attention over padded positions multiplies what lies there by zero, which takes away any number but not a
-        NaN that another, failed, request left behind.
+    def clear(self, blocks: Sequence[int]) -> None:
+        """Forget what blocks held. Due before a block is written for the first time, if it won't be filled at once.
+
+        Attention multiplies what lies behind a sequence's end in its last block by zero, which takes away any number
+        but not a NaN that another, failed, request left there.
         """
         if blocks:
             self._values.index_fill_(2, torch.tensor(blocks), 0.0)

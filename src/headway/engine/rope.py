@@ -40,11 +40,11 @@ class Rotation:
         self._cosine = cosine
         self._sine = sine
 
-    def __call__(self, heads: Tensor) -> Tensor:
-        """``heads`` ([tokens, heads, head_dim]) turned by the position of each token, in fp32 and back."""
+    def __call__(self, heads: Tensor) -> None:
+        """Turn ``heads`` ([tokens, heads, head_dim]) by the position of each token, in place; computed in fp32."""
         values = heads.float()
-        turned = values.roll(values.shape[-1] // 2, dims=-1).mul_(self._sine)
-        return turned.addcmul_(values, self._cosine).to(heads.dtype)
+        swapped = values.roll(values.shape[-1] // 2, dims=-1).mul_(self._sine)
+        torch.addcmul(swapped, values, self._cosine, out=heads)
 
 
 def _frequencies(config: RopeConfig, head_dim: int) -> tuple[Tensor, float]:

@@ -64,7 +64,7 @@ class ModelRunner:
             blocks = _kv_blocks(source, options, shard, kernel)
             shape = (config.layers, blocks, shard.kv_heads, options.block_size, config.head_dim)
             self._cache = KvCache(shape, kernel.compute)
-            self._attention = ReferenceAttention(self._cache, config.windows)
+            self._attention = ReferenceAttention(self._cache, shard.heads, config.windows)
         self._is_first = communicator.rank == 0
         self.info = ExecutorInfo(
             block_size=options.block_size,
@@ -85,7 +85,7 @@ class ModelRunner:
         chunks = plan.chunks
         tokens = torch.tensor([token for chunk in chunks for token in chunk.tokens])
         positions = torch.cat([torch.arange(chunk.start, chunk.start + len(chunk.tokens)) for chunk in chunks])
-        self._cache.clear([block for chunk in chunks for block in self._blocks_begun(chunk)])
+        self._cache.clear([block for chunk in chunks for block in self._block_begun(chunk)])
         attend = self._attention.prepare([Span(chunk.start, len(chunk.tokens), chunk.block_table) for chunk in chunks])
         last_rows, drawing = [], []
         row = 0
@@ -98,10 +98,11 @@ class ModelRunner:
         drawn, failed = draw(logits, drawing) if drawing and self._is_first else ((), ())
         return StepResult(plan.step_id, drawn, failed, time.perf_counter() - started)
 
-    def _blocks_begun(self, chunk: Chunk) -> tuple[int, ...]:
-        """The blocks in which the chunk writes the first position, and so all that will be read of them."""
-        size = self._cache.block_size
-        return chunk.block_table[-(-chunk.start // size) : (chunk.start + len(chunk.tokens) - 1) // size + 1]
+    def _block_begun(self, chunk: Chunk) -> tuple[int, ...]:
+        """The block that the chunk begins and leaves unfilled, if there is one."""
+        size, end = self._cache.block_size, chunk.start + len(chunk.tokens)
+        begun = end % size != 0 and chunk.start <= end - end % size
+        return (chunk.block_table[end // size],) if begun else ()
 
     def _check(self, plan: StepPlan) -> None:
         """A plan that doesn't fit this executor is a bug of ours."""

@@ -24,11 +24,12 @@ class Span:
 class StepAttention(Protocol):
     """The attention of one step, prepared once and called for every layer."""
 
-    def __call__(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    def __call__(self, layer: int, query: Tensor, key_value: Tensor) -> Tensor:
         """Store the new keys and values in the cache, then let each query see its own sequence up to itself.
 
-        ``query``: [tokens, heads, head_dim]; ``key``, ``value``: [tokens, kv_heads, head_dim], positions applied.
-        Returns [tokens, heads * head_dim] in the type of ``query``. Softmax is computed in fp32.
+        ``query``: [tokens, heads, head_dim]; ``key_value``: [tokens, 2 * kv_heads, head_dim], all keys before all
+        values. Positions are applied. Returns [tokens, heads * head_dim] in the type of ``query``. Softmax is
+        computed in fp32.
         """
         ...
 

@@ -21,28 +21,31 @@ FILL_MIN = 0.75
 
 
 class ReferenceAttention:
-    """``windows[layer]`` as in ``ModelConfig``."""
+    """``heads``: query heads of this rank. ``windows[layer]`` as in ``ModelConfig``."""
 
-    def __init__(self, cache: KvCache, windows: Sequence[int | None]) -> None:
+    def __init__(self, cache: KvCache, heads: int, windows: Sequence[int | None]) -> None:
         self._cache = cache
+        self._heads = heads
         self._windows = tuple(windows)
 
     def prepare(self, spans: Sequence[Span]) -> ReferenceStep:
-        return ReferenceStep(self._cache, self._windows, spans)
+        return ReferenceStep(self._cache, self._heads, self._windows, spans)
 
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """Sequences with one new token each, padded to one length.
+    """Sequences with one new token each, padded to one length: members ``first .. last - 1`` of the single tokens.
 
-    ``rows`` are their places in the batch, None when they are the batch. ``blocks`` are the rows to gather from the
-    cache seen as [blocks * kv_heads, block_size * head_dim]. ``bias`` (fp32, [sequences * kv_heads, 1, positions]) is
-    0 where a sequence may look and minus infinity elsewhere.
+    ``blocks`` are rows of the cache seen as [blocks * kv_heads, block_size * head_dim]. ``bias`` (fp32, [sequences *
+    kv_heads, 1, positions]) is 0 where a sequence may look and minus infinity elsewhere. ``slots`` ([sequences *
+    heads, positions]) are rows of the cache seen as [slots, head_dim].
     """
 
-    rows: Tensor | None
+    first: int
+    last: int
     blocks: Tensor
     bias: Tensor
+    slots: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,58 +62,68 @@ class _Chunk:
     bias: Tensor | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """``order``: the rows of single tokens, group by group; None when the batch is just that."""
+
+    order: Tensor | None
+    groups: tuple[_Group, ...]
+    chunks: tuple[_Chunk, ...]
+
+
 class ReferenceStep:
     """One step. The work is laid out once for each window that the layers have."""
 
-    def __init__(self, cache: KvCache, windows: Sequence[int | None], spans: Sequence[Span]) -> None:
+    def __init__(self, cache: KvCache, heads: int, windows: Sequence[int | None], spans: Sequence[Span]) -> None:
         self._cache = cache
         self._windows = windows
-        self._slots = _slots(cache, spans)
-        self._layouts = {window: _layout(cache, window, spans) for window in set(windows)}
+        self._slots = _new_slots(cache, spans)
+        self._layouts = {window: _layout(cache, heads, window, spans) for window in set(windows)}
 
-    def __call__(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        cache = self._cache
-        keys, values = cache.keys(layer), cache.values(layer)
-        keys.view(-1, cache.head_dim).index_copy_(0, self._slots, key.reshape(-1, cache.head_dim))
-        values.view(-1, cache.head_dim).index_copy_(0, self._slots, value.reshape(-1, cache.head_dim))
-        groups, chunks = self._layouts[self._windows[layer]]
-        if len(groups) == 1 and groups[0].rows is None:
-            return self._attend_group(groups[0], query, keys, values).view(query.shape[0], -1)
+    def __call__(self, layer: int, query: Tensor, key_value: Tensor) -> Tensor:
+        cache, layout = self._cache, self._layouts[self._windows[layer]]
+        cache.slots(layer).index_copy_(0, self._slots, key_value.reshape(-1, cache.head_dim))
+        singles = query if layout.order is None else query[layout.order]
+        attended = [self._attend_group(layer, group, singles[group.first : group.last]) for group in layout.groups]
+        if layout.order is None:
+            return torch.cat(attended).view(query.shape[0], -1)
         output = torch.empty_like(query)
-        for group in groups:
-            output[group.rows] = self._attend_group(group, query[group.rows], keys, values)
-        for chunk in chunks:
+        if attended:
+            output[layout.order] = torch.cat(attended).view(singles.shape)
+        for chunk in layout.chunks:
             rows = slice(chunk.first, chunk.last)
-            output[rows] = self._attend_chunk(chunk, query[rows], key[rows], value[rows], keys, values)
+            output[rows] = self._attend_chunk(layer, chunk, query[rows], key_value[rows])
         return output.view(query.shape[0], -1)
 
-    def _attend_group(self, group: _Group, query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """The query heads that share a key head are the rows of one small matrix product."""
+    def _attend_group(self, layer: int, group: _Group, query: Tensor) -> Tensor:
+        """[sequences * heads, head_dim]. Query heads that share a key head are the rows of one small matrix product.
+
+        Values are summed where they lie, as an embedding bag: gathering them first would take twice as long.
+        """
         count, heads, size = query.shape
         products = count * self._cache.kv_heads
-        seen_keys = self._gather(keys, group.blocks).view(products, -1, size)
-        seen_values = self._gather(values, group.blocks).view(products, -1, size)
+        keys = self._gather(self._cache.keys(layer), group.blocks).view(products, -1, size).transpose(1, 2)
         folded = query.reshape(products, -1, size)
         if query.dtype == torch.float32:
-            scores = torch.baddbmm(group.bias, folded, seen_keys.transpose(1, 2), alpha=size**-0.5)
+            scores = torch.baddbmm(group.bias, folded, keys, alpha=size**-0.5)
         else:
-            scores = torch.bmm(folded, seen_keys.transpose(1, 2)).float().mul_(size**-0.5).add_(group.bias)
-        weights = torch.softmax(scores, dim=-1).to(query.dtype)
-        return torch.bmm(weights, seen_values).view(count, heads, size)
+            scores = torch.bmm(folded, keys).float().mul_(size**-0.5).add_(group.bias)
+        weights = torch.softmax(scores, dim=-1).to(query.dtype).view(count * heads, -1)
+        values = self._cache.values(layer).view(-1, size)
+        return functional.embedding_bag(group.slots, values, per_sample_weights=weights, mode="sum")
 
-    def _attend_chunk(
-        self, chunk: _Chunk, query: Tensor, key: Tensor, value: Tensor, keys: Tensor, values: Tensor
-    ) -> Tensor:
+    def _attend_chunk(self, layer: int, chunk: _Chunk, query: Tensor, key_value: Tensor) -> Tensor:
+        cache = self._cache
         if chunk.blocks is None:
-            seen_keys, seen_values = key.transpose(0, 1), value.transpose(0, 1)
+            keys, values = key_value.transpose(0, 1).chunk(2)
         else:
-            shape = (self._cache.kv_heads, -1, self._cache.head_dim)
-            seen_keys = self._gather(keys, chunk.blocks).view(shape)
-            seen_values = self._gather(values, chunk.blocks).view(shape)
+            shape = (cache.kv_heads, -1, cache.head_dim)
+            keys = self._gather(cache.keys(layer), chunk.blocks).view(shape)
+            values = self._gather(cache.values(layer), chunk.blocks).view(shape)
         return functional.scaled_dot_product_attention(
             query.transpose(0, 1).unsqueeze(0),
-            seen_keys.unsqueeze(0),
-            seen_values.unsqueeze(0),
+            keys.unsqueeze(0),
+            values.unsqueeze(0),
             attn_mask=chunk.bias,
             is_causal=chunk.bias is None,
             enable_gqa=True,
@@ -120,8 +133,8 @@ class ReferenceStep:
         return stored.view(-1, self._cache.block_size * self._cache.head_dim).index_select(0, blocks)
 
 
-def _slots(cache: KvCache, spans: Sequence[Span]) -> Tensor:
-    """Where each key head of each new token goes: a row of the cache seen as [slots, head_dim]."""
+def _new_slots(cache: KvCache, spans: Sequence[Span]) -> Tensor:
+    """Where the keys, then the values, of each new token go: rows of a layer's ``KvCache.slots``."""
     size = cache.block_size
     places = [
         (span.block_table[position // size], position % size)
@@ -129,10 +142,11 @@ def _slots(cache: KvCache, spans: Sequence[Span]) -> Tensor:
         for position in range(span.start, span.start + span.count)
     ]
     block, offset = torch.tensor(places).unsqueeze(-1).unbind(1)
-    return ((block * cache.kv_heads + torch.arange(cache.kv_heads)) * size + offset).flatten()
+    keys = (block * cache.kv_heads + torch.arange(cache.kv_heads)) * size + offset
+    return torch.cat((keys, keys + cache.blocks * cache.kv_heads * size), dim=1).flatten()
 
 
-def _layout(cache: KvCache, window: int | None, spans: Sequence[Span]) -> tuple[list[_Group], list[_Chunk]]:
+def _layout(cache: KvCache, heads: int, window: int | None, spans: Sequence[Span]) -> _Layout:
     singles: list[tuple[int, Span]] = []
     chunks: list[_Chunk] = []
     row = 0
@@ -142,10 +156,13 @@ def _layout(cache: KvCache, window: int | None, spans: Sequence[Span]) -> tuple[
         else:
             chunks.append(_chunk(cache, window, row, span))
         row += span.count
-    groups = _split(singles, cache, window)
-    if len(groups) == 1 and not chunks:
-        return [_group(cache, window, singles, in_order=True)], chunks
-    return [_group(cache, window, members, in_order=False) for members in groups], chunks
+    groups: list[_Group] = []
+    order: list[int] = []
+    for members in _split(singles, cache, window):
+        groups.append(_group(cache, heads, window, len(order), [span for _, span in members]))
+        order.extend(row for row, _ in members)
+    is_batch = order == list(range(row))
+    return _Layout(None if is_batch else torch.tensor(order, dtype=torch.int64), tuple(groups), tuple(chunks))
 
 
 def _first_block(start: int, window: int | None, block_size: int) -> int:
@@ -172,24 +189,28 @@ def _split(singles: list[tuple[int, Span]], cache: KvCache, window: int | None) 
     return groups
 
 
-def _group(cache: KvCache, window: int | None, members: list[tuple[int, Span]], *, in_order: bool) -> _Group:
+def _group(cache: KvCache, heads: int, window: int | None, place: int, members: list[Span]) -> _Group:
     size = cache.block_size
-    firsts = [_first_block(span.start, window, size) for _, span in members]
+    firsts = [_first_block(span.start, window, size) for span in members]
     tables = [
-        list(span.block_table[first : span.start // size + 1]) for (_, span), first in zip(members, firsts, strict=True)
+        list(span.block_table[first : span.start // size + 1]) for span, first in zip(members, firsts, strict=True)
     ]
     longest = max(len(table) for table in tables)
     for table in tables:
         table.extend(table[-1:] * (longest - len(table)))  # padding is the sequence's own last block, out of sight
-    ends = torch.tensor([[span.start - first * size] for (_, span), first in zip(members, firsts, strict=True)])
+    ends = torch.tensor([[span.start - first * size] for span, first in zip(members, firsts, strict=True)])
     columns = torch.arange(longest * size)
     hidden = columns > ends
     if window is not None:
         hidden |= columns <= ends - window
+    blocks = _head_blocks(cache, tables)
+    slots = (blocks.unsqueeze(-1) * size + torch.arange(size)).view(len(members) * cache.kv_heads, -1).int()
     return _Group(
-        None if in_order else torch.tensor([row for row, _ in members]),
-        _head_blocks(cache, tables),
+        place,
+        place + len(members),
+        blocks,
         _bias(hidden).repeat_interleave(cache.kv_heads, dim=0).unsqueeze(1),
+        slots.repeat_interleave(heads // cache.kv_heads, dim=0),
     )
 
 
@@ -205,7 +226,7 @@ def _chunk(cache: KvCache, window: int | None, row: int, span: Span) -> _Chunk:
     if window is not None:
         hidden |= columns <= queries - window
     blocks = None if table is None else _head_blocks(cache, [list(table)])
-    return _Chunk(row, row + span.count, blocks, _bias(hidden).to(cache.keys(0).dtype))
+    return _Chunk(row, row + span.count, blocks, _bias(hidden).to(cache.dtype))
 
 
 def _bias(hidden: Tensor) -> Tensor:
