@@ -59,7 +59,10 @@ class RunningServer:
             time.sleep(0.002)
 
     def wait_idle(self) -> None:
-        self.wait_until(lambda: self.node.service.in_flight.count == 0 and self.node.driver.idle, "an idle server")
+        service = self.node.service
+        self.wait_until(
+            lambda: service.bodies.count == service.in_flight.count == 0 and self.node.driver.idle, "an idle server"
+        )
 
     def check_clean(self) -> None:
         """Quiet and clean: nothing runs, waits or is held, and the event loop was never held up."""
@@ -71,6 +74,7 @@ class RunningServer:
             stats = self.stats()
             assert stats.running == stats.waiting == stats.kv_blocks_used == 0, stats
         self.wait_until(lambda: self.node.streams.open_choices == 0, "no open reply")
+        assert self.node.service.bodies.held_bytes == 0
         lag_s = self.node.telemetry.loop_lag_max_s
         assert lag_s < LAG_MAX_S, f"the event loop was held up for {lag_s:.3f} s"
 

@@ -12,6 +12,7 @@ import pytest
 
 from headway.serve.lifecycle import ServeConfig
 from headway.serve.limits import EdgeLimits
+from tests.fakes import ScriptedExecutor
 from tests.http_client import CHAT, Connection, Response, chat, fetch
 from tests.running_server import RunningServer, running_server
 
@@ -128,3 +129,34 @@ def test_case_02_a_chunked_body_is_served_like_any_other(server: RunningServer) 
             connection.send(b"%x\r\n%b\r\n" % (len(piece), piece))
         connection.send(b"0\r\n\r\n")
         assert connection.read_response().status == 200
+
+
+def test_case_02_a_body_is_not_kept_while_its_answer_is_made() -> None:
+    """Spaces are JSON too: 4 MiB of them used to stay in memory for as long as the tokens took."""
+    executor = ScriptedExecutor()
+    executor.hold()
+    with running_server(executor) as server, Connection(server.port) as connection:
+        body = json.dumps(chat()).encode().ljust(4 * 1024 * 1024)
+        connection.request("POST", CHAT, body)
+        assert executor.in_step.wait(10)
+        server.wait_until(lambda: server.node.service.bodies.held_bytes == 0)
+        assert server.node.service.in_flight.count == 1
+        executor.free()
+        assert connection.read_response().status == 200
+
+
+def test_case_02_bodies_have_a_bound_together() -> None:
+    """Each of 4,096 connections may send 4 MiB, but not all of them at once."""
+    limits = EdgeLimits(bodies_bytes=200_000, discard_s=0.1)
+    with running_server(config=ServeConfig(edge=limits)) as server, Connection(server.port) as first:
+        whole = json.dumps(chat()).encode().ljust(150_000)
+        first.request("POST", CHAT, whole[:120_000], {"Content-Length": str(len(whole))})
+        server.wait_until(lambda: server.node.service.bodies.held_bytes == 120_000)
+        reply = fetch(server.port, "POST", CHAT, whole)
+        assert reply.status == 429
+        assert reply.error["code"] == "queue_full"
+        assert "200000 bytes" in reply.error["message"]
+        assert reply.headers["x-should-retry"] == "true"
+        server.wait_until(lambda: server.node.service.bodies.held_bytes == 120_000)
+        first.send(whole[120_000:])
+        assert first.read_response().status == 200

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 
 import pytest
 
 from headway.policy.scheduler import SchedulerConfig
 from headway.serve.lifecycle import ServeConfig
-from tests.fakes import INFO, ScriptedExecutor
+from headway.serve.limits import EdgeLimits
+from tests.fakes import INFO, WAIT_S, FakeText, ScriptedExecutor
 from tests.http_client import CHAT, COMPLETIONS, Connection, chat, completion, fetch
-from tests.running_server import RunningServer, running_server
+from tests.running_server import MODEL, RunningServer, running_server
 
 LONG = 1000
 BOTH = pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
@@ -96,7 +98,7 @@ def test_case_25_leaving_before_the_body_is_complete(executor: ScriptedExecutor,
     with running_server(executor) as server:
         with Connection(server.port) as connection:
             connection.request("POST", CHAT, b'{"model":', {"Content-Length": "1000"})
-            server.wait_until(lambda: server.node.service.in_flight.count == 1)
+            server.wait_until(lambda: server.node.service.bodies.count == 1, "the body's start")
         server.wait_idle()
         assert not executor.plans
         outcome = server.node.telemetry.outcomes[CHAT, "client_closed_request"]
@@ -137,3 +139,58 @@ def test_case_25_leaving_with_several_choices(executor: ScriptedExecutor, stream
             server.wait_until(lambda: server.stats().running == 8)
         server.wait_until(lambda: server.stats().running == 0)
         _serves_on(server, executor)
+
+
+class _SlowText(FakeText):
+    """Notes what it is given, and waits at its first text."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+        self.busy = threading.Event()
+        self.gate = threading.Event()
+
+    def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
+        self.seen.append(text)
+        self.busy.set()
+        self.gate.wait(WAIT_S)
+        return super().encode(text)
+
+
+@pytest.mark.parametrize("path", [COMPLETIONS, "/tokenize"])
+def test_case_25_leaving_before_the_prompt_is_looked_at(path: str) -> None:
+    """A crowd that asks and leaves used to be tokenised all the same, ahead of those who stayed."""
+    text = _SlowText()
+    config = ServeConfig(edge=EdgeLimits(text_threads=1, preparing=2))
+    with running_server(config=config, load_text=lambda: text) as server, Connection(server.port) as first:
+        first.request("POST", COMPLETIONS, completion("first"))
+        assert text.busy.wait(10)
+        crowd = [Connection(server.port) for _ in range(10)]
+        for connection in crowd:
+            body = completion("one of a crowd") if path == COMPLETIONS else {"model": MODEL, "prompt": "one of a crowd"}
+            connection.request("POST", path, body)
+        server.wait_until(lambda: server.node.service.bodies.count == 11)
+        for connection in crowd:
+            connection.close()
+        server.wait_until(lambda: server.on_loop(lambda: len(server.node.http.state.connections)) == 1)
+        text.gate.set()
+        assert first.read_response().status == 200
+        server.wait_idle()
+    assert text.seen[0] == "first"
+    assert len(text.seen) <= 2, "one may have been in the thread's queue already"
+
+
+@pytest.mark.parametrize("path", [COMPLETIONS, "/tokenize"])
+def test_case_25_a_deadline_also_ends_the_wait_for_a_thread(path: str) -> None:
+    """It used to be looked at only once the request had been tokenised."""
+    text = _SlowText()
+    config = ServeConfig(edge=EdgeLimits(text_threads=1, preparing=1))
+    with running_server(config=config, load_text=lambda: text) as server, Connection(server.port) as first:
+        first.request("POST", COMPLETIONS, completion("first"))
+        assert text.busy.wait(10)
+        body = completion("late") if path == COMPLETIONS else {"model": MODEL, "prompt": "late"}
+        late = fetch(server.port, "POST", path, body, {"X-Request-Timeout-Ms": "50"})
+        assert late.status == 504
+        assert late.error["code"] == "deadline_expired"
+        text.gate.set()
+        assert first.read_response().status == 200
+    assert text.seen == ["first"]

@@ -116,3 +116,18 @@ def test_case_39_killed_and_started_again_on_the_same_port() -> None:
         process.wait(EXIT_S)
     with _process(port):
         assert fetch(port, "POST", CHAT, chat()).status == 200
+
+
+def test_case_39_a_body_that_drips_in_does_not_hold_up_the_end() -> None:
+    """It used to count as a request in progress, for the 30 s that a body may take."""
+    port = _free_port()
+    with _process(port, drain_s=20.0) as process, Connection(port) as dripping, Connection(port) as asking:
+        dripping.request("POST", CHAT, b'{"model":', {"Content-Length": "1000", "Expect": "100-continue"})
+        assert dripping.read_head()[0] == 100, "the server waits for the body"
+        asking.request("GET", "/version")
+        assert asking.read_response().status == 200
+        start_s = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        assert dripping.read_response().error["code"] == "draining"
+        assert process.wait(EXIT_S) == 0
+        assert time.monotonic() - start_s < 10.0

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
+from headway.serve.bodies import Bodies, Body, too_large
 from headway.serve.errors import ApiError, Reason
-from headway.serve.limits import EdgeLimits
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -46,39 +46,35 @@ async def send_error(send: Send, error: ApiError, headers: Headers = ()) -> None
     await send_body(send, error.status, error.body(), headers=[*fields, *headers])
 
 
-async def read_json_body(scope: Scope, receive: Receive, limits: EdgeLimits) -> bytes:
-    """The request's body. Raises ``ApiError`` (408, 413, 415) and ``ClientGone``."""
+async def read_json_body(scope: Scope, receive: Receive, bodies: Bodies, body: Body) -> None:
+    """Read all of the request's body. Raises ``ApiError`` (408, 413, 415, 429, 503) and ``ClientGone``."""
     media_type = (header(scope, b"content-type") or b"").split(b";")[0].strip().lower()
     if media_type != b"application/json":
         # This also keeps web pages of other origins out: a browser asks before it sends this type across.
         raise ApiError(Reason.UNSUPPORTED_MEDIA_TYPE, "Send the body as JSON, with 'Content-Type: application/json'.")
     announced = header(scope, b"content-length")
-    if announced is not None and int(announced) > limits.body_bytes:
+    if announced is not None and int(announced) > bodies.limits.body_bytes:
         if header(scope, b"expect") is None:  # else the client waits for our word, and sends nothing
-            await _discard(receive, limits.discard_s)
-        raise _too_large(limits)
+            await _discard(receive, bodies.limits.discard_s)
+        raise too_large(bodies.limits)
     try:
-        async with asyncio.timeout(limits.body_s):
-            return await _read(receive, limits)
-    except TimeoutError:
-        raise ApiError(Reason.REQUEST_TIMEOUT, f"The body did not arrive within {limits.body_s:g} s.") from None
+        async with bodies.reading():
+            await _read(receive, body)
+    except ApiError as error:
+        if error.status in (413, 429):
+            body.drop()
+            await _discard(receive, bodies.limits.discard_s)
+        raise
 
 
-async def _read(receive: Receive, limits: EdgeLimits) -> bytes:
-    parts: list[bytes] = []
-    size = 0
+async def _read(receive: Receive, body: Body) -> None:
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientGone
-        size += len(message["body"])
-        if size > limits.body_bytes:
-            parts.clear()
-            await _discard(receive, limits.discard_s)
-            raise _too_large(limits)
-        parts.append(message["body"])
+        body.add(message["body"])
         if not message["more_body"]:
-            return b"".join(parts)
+            return
 
 
 async def _discard(receive: Receive, seconds: float) -> None:
@@ -89,7 +85,3 @@ async def _discard(receive: Receive, seconds: float) -> None:
                 pass
     except TimeoutError:
         return
-
-
-def _too_large(limits: EdgeLimits) -> ApiError:
-    return ApiError(Reason.BODY_TOO_LARGE, f"Request bodies are limited to {limits.body_bytes} bytes.")

@@ -7,13 +7,13 @@ streaming or not, and ends the engine's work within a step.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 
 from headway.policy.events import Rejected
-from headway.serve.asgi import ClientGone, Receive, Scope, Send, header, read_json_body, send_body
+from headway.serve.asgi import ClientGone, Receive, Scope, Send, read_json_body, send_body
 from headway.serve.auth import Tenant
+from headway.serve.bodies import Body
+from headway.serve.client import Client, in_pool, timeout_s, watching
 from headway.serve.errors import ApiError, Reason
 from headway.serve.prepare import Call, Prepared
 from headway.serve.protocol import WRITER
@@ -21,9 +21,6 @@ from headway.serve.replies import PING
 from headway.serve.reply import Reply, Writer
 from headway.serve.request_id import new_request_id
 from headway.serve.service import Service
-
-TIMEOUT_HEADER = b"x-request-timeout-ms"
-"""How long the client will wait, from the end of its request. The server's own longest time holds as well."""
 
 STREAM_HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -34,27 +31,13 @@ STREAM_HEADERS = [
 Prepare = Callable[[Service, Call, bytes], Prepared]
 
 
-class Client:
-    """Whether the one who asked is still there."""
-
-    def __init__(self) -> None:
-        self.gone = False
-        self.reply: Reply | None = None
-
-    def leave(self) -> None:
-        self.gone = True
-        if self.reply is not None:
-            self.reply.leave()
-
-
 async def generate(
     service: Service, tenant: Tenant, prepare: Prepare, route: str, scope: Scope, receive: Receive, send: Send
 ) -> None:
     """Answer one request. Raises ``ApiError`` if nothing was sent yet, and ``ClientGone``."""
     outcome = Reason.INTERNAL.value
     try:
-        with service.in_flight.one():
-            outcome = await _generate(service, tenant, prepare, scope, receive, send)
+        outcome = await _generate(service, tenant, prepare, scope, receive, send)
     except ApiError as error:
         outcome = error.reason.value
         raise
@@ -70,31 +53,38 @@ async def _generate(
 ) -> str:
     """Returns the outcome: a finish reason, or the code of the error that ended the stream."""
     service.require()
-    body = await read_json_body(scope, receive, service.edge_limits)
-    received_s = service.clock()
-    call = Call(new_request_id(), tenant, received_s, received_s + _timeout_s(scope, service.edge_limits.deadline_s))
-    client = Client()
-    async with _watching(receive, client):
-        loop = asyncio.get_running_loop()
-        async with service.preparing:
-            prepared = await loop.run_in_executor(service.pool, _submit, service, prepare, call, body, client)
-        reply = client.reply = prepared.reply
-        try:
-            if client.gone:
-                raise ClientGone
-            error = await (_stream if prepared.stream else _whole)(service, reply, call, scope, send)
-        finally:
-            if not reply.ended:
-                service.streams.leave(reply, "the client left")
+    with service.bodies.one() as body:
+        await read_json_body(scope, receive, service.bodies, body)
+        received_s = service.clock()
+        client = Client(received_s + timeout_s(scope, service.edge_limits.deadline_s))
+        call = Call(new_request_id(), tenant, received_s, client.deadline_s)
+        with service.in_flight.one():
+            async with watching(receive, client):
+                prepared = await in_pool(service, client, lambda: _submit(service, prepare, call, body, client))
+                body.drop()
+                return await _answer(service, client, call, prepared, scope, send)
+
+
+async def _answer(service: Service, client: Client, call: Call, prepared: Prepared, scope: Scope, send: Send) -> str:
+    reply = client.reply = prepared.reply
+    try:
+        if client.gone:
+            raise ClientGone
+        error = await (_stream if prepared.stream else _whole)(service, reply, call, scope, send)
+    finally:
+        if not reply.ended:
+            service.streams.leave(reply, "the client left")
     if error is not None:
         return error.reason.value
     service.telemetry.record_reply(reply, service.clock())
     return reply.build.choices[0].finish_reason
 
 
-def _submit(service: Service, prepare: Prepare, call: Call, body: bytes, client: Client) -> Prepared:
+def _submit(service: Service, prepare: Prepare, call: Call, body: Body, client: Client) -> Prepared:
     """In the thread pool: tokenising takes time, and the driver may be thinking."""
-    prepared = prepare(service, call, body)
+    if client.gone:
+        raise ClientGone
+    prepared = prepare(service, call, body.data)
     reply = prepared.reply
     if client.gone:
         raise ClientGone
@@ -157,30 +147,3 @@ def _left_s(service: Service, call: Call) -> float:
     if left_s <= 0.0:
         raise ApiError(Reason.DEADLINE, "The request's deadline passed, and the engine did not answer.")
     return left_s
-
-
-def _timeout_s(scope: Scope, longest_s: float) -> float:
-    value = header(scope, TIMEOUT_HEADER)
-    if value is None:
-        return longest_s
-    name = TIMEOUT_HEADER.decode()
-    if not (value.isdigit() and len(value) <= 10 and int(value) > 0):
-        raise ApiError(Reason.INVALID_VALUE, f"'{name}' must be a whole number of milliseconds above 0.", param=name)
-    return min(int(value) / 1000, longest_s)
-
-
-@contextlib.asynccontextmanager
-async def _watching(receive: Receive, client: Client) -> AsyncIterator[None]:
-    """Notice the client's leaving for as long as the block runs; leaving the block in any way counts as that too."""
-
-    async def watch() -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        client.leave()
-
-    task = asyncio.create_task(watch())
-    try:
-        yield
-    finally:
-        client.gone = True
-        task.cancel()

@@ -182,6 +182,7 @@ class Node:
                 f"draining: {service.in_flight.count} requests in progress, {self._config.drain_s:g} s at most"
             )
             await self._drained()
+        service.bodies.end()
         if not await _finished(_in_thread(self.driver.stop, "stop"), STOP_S):
             self._report(f"the engine did not stop within {STOP_S:g} s; leaving it behind")
         with contextlib.suppress(TimeoutError):

@@ -19,6 +19,8 @@ class EdgeLimits:
     """From a connection's start, or a request's first byte, to the end of its headers."""
     body_bytes: int = 4 * MIB
     """More is answered 413, whether announced by Content-Length or sent in chunks."""
+    bodies_bytes: int = 256 * MIB
+    """All bodies that are being received or wait to be parsed; one that finds no room is answered 429."""
     body_s: float = 30.0
     """From the end of the headers to the end of the body; then 408."""
     discard_s: float = 2.0

@@ -9,6 +9,7 @@ from typing import Any
 from headway import __version__
 from headway.serve.asgi import Receive, Scope, Send, read_json_body, send_body
 from headway.serve.auth import Tenant
+from headway.serve.client import Client, in_pool, timeout_s, watching
 from headway.serve.errors import ApiError, Reason
 from headway.serve.exposition import CONTENT_TYPE, exposition
 from headway.serve.generate import generate
@@ -82,8 +83,11 @@ async def _compute(
     work: Callable[[Service, bytes], bytes], service: Service, scope: Scope, receive: Receive, send: Send
 ) -> None:
     service.require()
-    body = await read_json_body(scope, receive, service.edge_limits)
-    reply = await asyncio.get_running_loop().run_in_executor(service.pool, work, service, body)
+    with service.bodies.one() as body:
+        await read_json_body(scope, receive, service.bodies, body)
+        client = Client(service.clock() + timeout_s(scope, service.edge_limits.deadline_s))
+        async with watching(receive, client):
+            reply = await in_pool(service, client, lambda: work(service, body.data))
     await send_body(send, 200, reply)
 
 

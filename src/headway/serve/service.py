@@ -11,6 +11,7 @@ from typing import Protocol
 
 from headway.policy.plan import ExecutorInfo
 from headway.serve.auth import HostCheck, Keyring
+from headway.serve.bodies import Bodies
 from headway.serve.bounds import RequestLimits
 from headway.serve.choices import Detokenizer
 from headway.serve.driver import Driver, DriverState
@@ -66,9 +67,13 @@ class Service:
     text: TextModel | None = None
     draining: bool = False
     in_flight: InFlight = field(default_factory=InFlight)
-    """Generation requests that are not answered yet."""
+    """Generation requests that have arrived and are not answered yet."""
+    bodies: Bodies = field(init=False)
     seeds: Callable[[], int] = field(kw_only=True)
     """Where the seed of a request without one comes from."""
+
+    def __post_init__(self) -> None:
+        self.bodies = Bodies(self.edge_limits)
 
     def not_ready(self) -> ApiError | None:
         """Why the server can't take a new request right now; None if it can and all is well."""
