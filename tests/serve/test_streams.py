@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from headway.policy.events import Finished, FinishReason, TokenOut
+from headway.serve.auth import Tenant
 from headway.serve.lifecycle import ServeConfig
 from headway.serve.limits import EdgeLimits
+from headway.serve.prepare import Call, prepare_completion
 from tests.fakes import EOS, ScriptedExecutor, letters
 from tests.http_client import CHAT, COMPLETIONS, Connection, Response, chat, completion, fetch
 from tests.running_server import RunningServer, running_server
@@ -189,3 +193,60 @@ def test_a_reply_that_cannot_be_built_fails_alone(monkeypatch: pytest.MonkeyPatc
         assert bad.error["code"] == "internal_error"
         assert good.read_head()[0] == 200
         assert list(good.events())[-1] == "[DONE]"
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_a_chat_whose_first_token_ends_it_still_opens_every_choice(n: int) -> None:
+    """The stream began with its last chunk: clients that take the role from the first one had none."""
+    executor = ScriptedExecutor(token=lambda position, draw: EOS)
+    with running_server(executor) as server:
+        chunks = _stream(server, CHAT, chat(n=n, stream_options={"include_usage": True}))
+    choices = [choice for chunk in chunks for choice in chunk["choices"]]
+    for index in range(n):
+        first, last = (choice for choice in choices if choice["index"] == index)
+        assert first["delta"] == {"role": "assistant", "content": ""}
+        assert first["finish_reason"] is None
+        assert last["finish_reason"] == "stop"
+    assert chunks[-1]["usage"]["completion_tokens"] == n
+
+
+def test_a_failed_text_thread_ends_the_server(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It died unseen: health was fine, and every stream hung until its deadline."""
+    executor = ScriptedExecutor()
+    with running_server(executor) as server, Connection(server.port) as connection:
+
+        def broken(updates: object) -> None:
+            raise RuntimeError("broken")
+
+        monkeypatch.setattr(server.node.streams, "_hand_over", broken)
+        with contextlib.suppress(EOFError, ConnectionError):
+            connection.request("POST", CHAT, chat(stream=True))
+            connection.read_response()
+        assert server.ended.wait(20)
+    assert server.exit_codes == [1]
+    assert any("the text thread has failed: broken" in line for line in server.lines)
+    assert "the text thread failed" in caplog.text
+
+
+@pytest.mark.parametrize("reason", [FinishReason.EXPIRED, FinishReason.FAILED, FinishReason.ABORTED])
+def test_a_stop_string_wins_over_another_end_of_the_same_moment(reason: FinishReason) -> None:
+    """The text was complete and shown, and then the reply ended with an error."""
+    with running_server() as server:
+        service = server.node.service
+        call = Call("x", Tenant("t", b""), 0.0, 600.0)
+        prepared = prepare_completion(service, call, json.dumps(completion("hi", stop="b")).encode())
+        [choice] = prepared.reply.build.choices
+
+        def deliver() -> None:
+            service.streams.open(prepared.reply)
+            tokens = [TokenOut(choice.request_id, index, ord(letter)) for index, letter in enumerate("ab")]
+            finished = Finished(choice.request_id, reason, 2, 2, 0)
+            service.streams.deliver([*tokens, finished])
+
+        server.on_loop(deliver)
+        server.wait_until(lambda: prepared.reply.ended)
+        assert prepared.reply.error is None
+        [body] = json.loads(server.on_loop(prepared.reply.take))["choices"]
+        assert (body["text"], body["finish_reason"]) == ("a", "stop")

@@ -105,7 +105,7 @@ class Node:
         self._stops = 0
         self._failure: str | None = None
         self.telemetry = Telemetry()
-        self.streams = Streams(self._loop, self.telemetry, abort=self._abort)
+        self.streams = Streams(self._loop, self.telemetry, abort=self._abort, fail=self._fail)
         self.driver = Driver(
             executor,
             config.scheduler,
@@ -205,8 +205,12 @@ class Node:
         try:
             self.service.text = self._load_text()
         except Exception as error:
-            self._failure = f"the tokenizer can't be loaded: {error}"
             logger.debug("loading the tokenizer failed", exc_info=True)
+            self._fail(f"the tokenizer can't be loaded: {error}")
+        self._soon(self._changed.set)
+
+    def _fail(self, why: str) -> None:
+        self._failure = why
         self._soon(self._changed.set)
 
     def _soon(self, call: Callable[[], None]) -> None:

@@ -45,8 +45,8 @@ class Build:
         return self._unfinished == 0 or self.failure is not None
 
     def add_token(self, choice: Choice, event: TokenOut) -> None:
-        if choice.output_tokens == 0 and self._stream and (opening := self.form.first(choice.index)):
-            self._data.append(opening)
+        if choice.output_tokens == 0 and self._stream:
+            self._data.append(self.form.first(choice.index))
         if choice.fresh_tokens == 0:
             self._fresh.append(choice)
         text = choice.push(event)
@@ -57,6 +57,8 @@ class Build:
     def add_end(self, choice: Choice, event: Finished) -> None:
         """A choice's successful end."""
         cut_short = event.reason is FinishReason.LENGTH and not choice.stopped
+        if choice.output_tokens == 0 and self._stream:  # its first token was its end, and isn't told
+            self._data.append(self.form.first(choice.index))
         text = choice.finish("length" if cut_short else "stop")
         if choice.counts_prompt:
             self.usage.cached_tokens += event.cached_tokens

@@ -39,7 +39,10 @@ Update = tuple[Reply, bytes, bool, ApiError | None, list[tuple[Choice, int]]]
 
 
 class Streams:
-    """All open replies, and the text thread that feeds them."""
+    """All open replies, and the text thread that feeds them.
+
+    ``abort`` tells the driver to end a choice; ``fail`` is told why the text thread can't go on.
+    """
 
     def __init__(
         self,
@@ -47,15 +50,18 @@ class Streams:
         telemetry: Telemetry,
         *,
         abort: Callable[[str, FinishReason, str], None],
+        fail: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._loop = loop
         self._telemetry = telemetry
         self._abort = abort
+        self._fail_server = fail
         self._clock = clock
         self._open: dict[str, tuple[Choice, Reply]] = {}
-        # No bound of its own: it holds what the engine made for open replies, whose number is bounded by the
-        # connections and whose length by max_tokens. The engine must never wait here.
+        # No bound of its own, as the engine must never wait here: it holds what the engine has made for admitted
+        # requests, whose number the policy bounds (``max_running`` and ``max_queued_requests``) and whose length their
+        # max_tokens does; and one leave for each reply.
         self._inbox: queue.SimpleQueue[list[Event] | _Leave | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._main, name="text", daemon=True)
 
@@ -97,6 +103,13 @@ class Streams:
     # ---- the text thread ---------------------------------------------------------------------------------------------
 
     def _main(self) -> None:
+        try:
+            self._serve()
+        except Exception as error:  # without this thread no reply ever ends: the server must not seem to work
+            logger.exception("the text thread failed")
+            self._fail_server(f"the text thread has failed: {error}")
+
+    def _serve(self) -> None:
         while (item := self._inbox.get()) is not None:
             touched: dict[Reply, None] = {}
             self._take(item, touched)
@@ -136,7 +149,7 @@ class Streams:
             return True
         if isinstance(event, Finished):
             del self._open[event.request_id]
-            if event.reason in SUCCESSES:
+            if choice.stopped or event.reason in SUCCESSES:  # a stop string ends it, whatever else does by now
                 reply.build.add_end(choice, event)
             else:
                 self._fail(reply, ApiError.from_finished(event))
