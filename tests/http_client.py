@@ -85,7 +85,7 @@ class Connection:
             return Response(status, headers, b"")
         if headers.get("transfer-encoding") == "chunked":
             return Response(status, headers, b"".join(self.chunks()))
-        return Response(status, headers, self._read(int(headers["content-length"])))
+        return Response(status, headers, self.read(int(headers["content-length"])))
 
     def chunks(self) -> Iterator[bytes]:
         """Chunks of a body as they come. Raises ``EOFError`` if the body is cut off."""
@@ -94,8 +94,8 @@ class Connection:
             if not line:
                 raise EOFError("the body was cut off")
             size = int(line, 16)
-            data = self._read(size)
-            self._read(2)
+            data = self.read(size)
+            self.read(2)
             if size == 0:
                 return
             yield data
@@ -118,7 +118,8 @@ class Connection:
         except ConnectionError:
             return True
 
-    def _read(self, size: int) -> bytes:
+    def read(self, size: int) -> bytes:
+        """So many bytes. Raises ``EOFError`` if there are fewer."""
         data = self._file.read(size)
         if len(data) < size:
             raise EOFError("the body was cut off")

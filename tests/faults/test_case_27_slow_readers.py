@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from headway.policy.events import FinishReason
 from headway.serve.lifecycle import ServeConfig
 from headway.serve.limits import EdgeLimits
+from headway.serve.protocol import LimitedProtocol
 from tests.fakes import INFO, ScriptedExecutor
 from tests.http_client import CHAT, Connection, chat, fetch
 from tests.running_server import running_server
@@ -51,6 +54,27 @@ def test_case_27_a_slow_reader_that_catches_up_gets_everything() -> None:
         events = list(slow.events())
         assert events[-1] == "[DONE]"
         assert sum('"top_logprobs"' in event for event in events) == 300
+
+
+def test_case_27_a_reader_that_is_slow_all_the_time_is_not_cut_off() -> None:
+    """Being behind for longer than the limit used to count as having stalled, however steadily it read."""
+    limits = EdgeLimits(write_stall_s=0.1, write_stall_bytes=1, idle_s=0.2)
+    with running_server(config=ServeConfig(edge=limits)) as server:
+        with Connection(server.port, receive_buffer=SMALL_BUFFER) as slow:
+            slow.request("POST", CHAT, chat(max_tokens=1900, n=4, logprobs=True, top_logprobs=20))
+            status, headers = slow.read_head()
+            assert status == 200
+            [protocol] = server.on_loop(lambda: list(server.node.http.state.connections))
+            assert isinstance(protocol, LimitedProtocol)
+            left = int(headers["content-length"])
+            for _ in range(5):  # it is looked at this often, and is behind all the time
+                timer = protocol._stall_timer
+                while protocol._stall_timer is timer:
+                    left -= len(slow.read(16 * 1024))
+                    time.sleep(0.002)  # the fault itself: a slow reader
+                assert protocol.flow.write_paused
+            assert len(slow.read(left)) == left
+        assert server.node.http.state.stalled == 0
 
 
 @pytest.mark.parametrize("body_tokens", [INFO.context_tokens - 100])

@@ -34,7 +34,9 @@ class EdgeLimits:
     unsent_bytes: int = 1 * MIB
     """What may wait in user space for a slow reader of one connection; more ends the connection."""
     write_stall_s: float = 30.0
-    """How long a reader may lag behind before its connection is ended and its requests aborted."""
+    """How long a reader that is behind may take next to nothing, before its connection is ended."""
+    write_stall_bytes: int = 16 * KIB
+    """What such a reader has to take in that time."""
     ping_s: float = 10.0
     """A stream with nothing to send gets a comment this often, so that proxies keep it open."""
     deadline_s: float = 600.0

@@ -63,6 +63,7 @@ class SocketWriter:
         assert cycle.chunked_encoding, "a chunk outside a chunked reply"
         transport = cycle.transport
         transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+        self._protocol.written_bytes += len(data)
         if cycle.flow.write_paused and transport.get_write_buffer_size() > self._limit:
             self._protocol.end_stalled()
 
@@ -94,6 +95,10 @@ class LimitedProtocol(HttpToolsProtocol):
         """Fed to the parser since it last told us of anything: what it may be holding."""
         self._header_timer: asyncio.TimerHandle | None = None
         self._stall_timer: asyncio.TimerHandle | None = None
+        self.written_bytes = 0
+        """Handed to the transport by the ``SocketWriter``."""
+        self._taken_bytes = 0
+        """What the reader had taken of that when the stall timer was last set."""
         self._refusal: ApiError | None = None
         self._active: RequestResponseCycle | None = None
 
@@ -141,7 +146,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._stall_timer = self.loop.call_later(self.limits.write_stall_s, self.end_stalled)
+        self._arm_stall_timer()
 
     def resume_writing(self) -> None:
         super().resume_writing()
@@ -149,8 +154,26 @@ class LimitedProtocol(HttpToolsProtocol):
             self._stall_timer.cancel()
             self._stall_timer = None
 
+    def _arm_stall_timer(self) -> None:
+        self._taken_bytes = self._taken()
+        self._stall_timer = self.loop.call_later(self.limits.write_stall_s, self._check_stalled)
+
+    def _check_stalled(self) -> None:
+        """A reader that is behind all the time, but goes on reading, is slow and not stalled."""
+        if self._taken() - self._taken_bytes < self.limits.write_stall_bytes:
+            self.end_stalled()
+        else:
+            self._arm_stall_timer()
+
+    def _taken(self) -> int:
+        """How much the reader has taken, up to a constant."""
+        return self.written_bytes - self.transport.get_write_buffer_size()
+
     def timeout_keep_alive_handler(self) -> None:
-        self.transport.abort()  # what a reader has left unread this long, it won't read
+        if self.flow.write_paused:  # the reply is still being read, or the stall timer ends it
+            self.timeout_keep_alive_task = self.loop.call_later(self.limits.idle_s, self.timeout_keep_alive_handler)
+        else:
+            self.transport.abort()  # what a reader has left unread this long, it won't read
 
     def shutdown(self) -> None:
         """Close after the replies in progress, at once if there are none."""

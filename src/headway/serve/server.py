@@ -14,6 +14,9 @@ from headway.serve.protocol import ConnectionState, LimitedProtocol
 
 BACKLOG = 2048
 """Connections that the kernel may hold before they are accepted; one more waits a second for its next try."""
+KERNEL_UNSENT_BYTES = 128 * 1024
+"""Written bytes that the kernel may hold unsent for one connection. With its usual megabytes, a reader's progress comes
+to light in steps so large that a slow one looks stalled."""
 DATE_REFRESH_S = 1.0
 
 
@@ -27,6 +30,7 @@ def bind(host: str, port: int) -> socket.socket:
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, KERNEL_UNSENT_BYTES)  # for all it accepts
         listener.bind((host, port))
         listener.listen(BACKLOG)
     except (OSError, OverflowError) as error:
