@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.http_client import CHAT, fetch
+from tests.http_client import CHAT, COMPLETIONS, Connection, chat, completion, fetch
 from tests.running_server import MODEL, RunningServer, running_server
 
 BIG = "9223372036854775808"
@@ -60,3 +60,20 @@ def test_case_05_a_value_out_of_range_is_400(server: RunningServer, name: str, v
     assert reply.status == 400, reply.body
     assert str(reply.error["param"]).startswith(name)
     assert len(reply.body) < 4096, "a message quotes no more than it needs"
+
+
+@pytest.mark.parametrize("path", [CHAT, COMPLETIONS])
+def test_case_05_a_whole_reply_has_a_bound_on_log_probabilities(server: RunningServer, path: str) -> None:
+    """They are the one thing that makes a reply a hundred times its text: 16 choices took the text thread seconds."""
+    if path == CHAT:
+        body = chat(max_tokens=1900, n=16, logprobs=True, top_logprobs=20)
+    else:
+        body = completion(max_tokens=1900, n=16, logprobs=20)
+    reply = fetch(server.port, "POST", path, body)
+    assert reply.status == 400
+    assert reply.error["param"] == "logprobs"
+    assert "500000" in reply.error["message"]
+    assert str(1900 * 16 * 21) in reply.error["message"]
+    with Connection(server.port) as connection:
+        connection.request("POST", path, {**body, "stream": True})
+        assert connection.read_head()[0] == 200, "a stream is sent as it comes"

@@ -111,6 +111,8 @@ def test_pages_of_an_allowed_origin_may_ask(server: RunningServer) -> None:
     plain = fetch(server.port, "GET", "/v1/models", headers={"Origin": ORIGIN})
     assert plain.headers["access-control-allow-origin"] == ORIGIN
     assert "Origin" in plain.headers["vary"]
+    exposed = plain.headers["access-control-expose-headers"].split(", ")
+    assert set(exposed) == {"x-request-id", "retry-after", "retry-after-ms", "x-should-retry"}, "all that clients read"
 
 
 def test_pages_of_other_origins_may_not(server: RunningServer) -> None:

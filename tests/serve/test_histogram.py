@@ -22,6 +22,7 @@ def test_one_gap_shared_by_several_tokens_counts_for_each() -> None:
     histogram.observe(0.05, times=3)
     assert histogram.cumulative()[-1] == ("+Inf", 3.0)
     assert histogram.total == pytest.approx(0.15)
+    assert histogram.take_recent() == [0.05] * 3, "percentiles for people used to count it once"
 
 
 def test_recent_values_are_taken_once_and_bounded() -> None:

@@ -76,7 +76,7 @@ class App:
         origin = header(scope, b"origin")
         if origin is None or origin.decode("latin-1") not in self._service.cors_origins:
             return []
-        exposed = (b"access-control-expose-headers", b"x-request-id, retry-after, retry-after-ms")
+        exposed = (b"access-control-expose-headers", b"x-request-id, retry-after, retry-after-ms, x-should-retry")
         return [(b"access-control-allow-origin", origin), (b"vary", b"Origin"), exposed]
 
 

@@ -29,6 +29,8 @@ class RequestLimits:
     stop_token_ids: int = 64
     logit_bias: int = 1024
     top_logprobs: int = 20
+    reply_logprobs: int = 500_000
+    """Log-probabilities of a reply that isn't streamed: its choices times their tokens times (1 + ``top_logprobs``)."""
     name_length: int = 512
     """Names and identifiers: the model, a user, a tool call."""
     metadata: int = 16

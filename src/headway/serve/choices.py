@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from headway.policy.events import TokenOut
 from headway.policy.sampling import SamplingParams
@@ -64,6 +64,7 @@ class Choice:
         self._keep_text = not stream
         self._texts: list[str] = []
         self._logprobs: list[TokenLogprob] = []
+        self._kept_logprobs: list[Any] = []
         self._offset = 0
 
     def push(self, event: TokenOut) -> str:
@@ -88,8 +89,13 @@ class Choice:
         taken, self._logprobs = self._logprobs, []
         return taken
 
+    def keep_logprobs(self, kept: list[Any]) -> None:
+        """For the whole choice, in its reply's format."""
+        self._kept_logprobs += kept
+
     def whole(self) -> ChoiceText:
-        return ChoiceText(self.index, "".join(self._texts), self.finish_reason, self.take_logprobs())
+        logprobs = self._kept_logprobs if self._wants_logprobs else None
+        return ChoiceText(self.index, "".join(self._texts), self.finish_reason, logprobs)
 
     def _show(self, text: str) -> str:
         if text and self._keep_text:

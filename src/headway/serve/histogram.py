@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Sequence
+from itertools import repeat
 
 RECENT_MAX = 8192
 """Values kept for exact percentiles."""
@@ -25,7 +26,7 @@ class Histogram:
     def observe(self, value: float, times: int = 1) -> None:
         self.counts[bisect_left(self.bounds, value)] += times
         self.total += value * times
-        self.recent.append(value)
+        self.recent.extend(repeat(value, min(times, RECENT_MAX)))
 
     def cumulative(self) -> list[tuple[str, float]]:
         """(upper bound, count of values up to it), as Prometheus wants them."""

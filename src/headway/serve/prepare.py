@@ -10,7 +10,9 @@ from typing import TypedDict
 from headway.policy.plan import ExecutorInfo
 from headway.policy.request import RequestSpec
 from headway.serve.auth import Tenant
+from headway.serve.bounds import RequestLimits
 from headway.serve.choices import Choice
+from headway.serve.errors import ApiError, Reason
 from headway.serve.options import Options, check_prompt, output_limit, sampling_params
 from headway.serve.replies import ChatFormat, CompletionFormat, Format
 from headway.serve.reply import Build, Reply
@@ -109,6 +111,8 @@ def _prepare(
                     salt=call.tenant.salt,
                 )
             )
+    if options.logprobs is not None and not options.stream:
+        _check_logprobs(sum(spec.max_tokens for spec in specs) * (1 + options.logprobs), service.request_limits)
     build = Build(
         form,
         choices,
@@ -118,6 +122,15 @@ def _prepare(
         prompt_tokens=sum(map(len, prompts)),
     )
     return Prepared(Reply(build, received_s=call.received_s), tuple(specs), options.stream)
+
+
+def _check_logprobs(count: int, limits: RequestLimits) -> None:
+    if count > limits.reply_logprobs:
+        message = (
+            f"A reply that isn't streamed can have at most {limits.reply_logprobs} log-probabilities, and this one may "
+            f"have {count}. Stream it, or ask for fewer tokens, choices or likeliest tokens."
+        )
+        raise ApiError(Reason.INVALID_VALUE, message, param="logprobs")
 
 
 class _FormFields(TypedDict):

@@ -47,12 +47,12 @@ class TokenLogprob:
 
 @dataclass(frozen=True, slots=True)
 class ChoiceText:
-    """One finished choice."""
+    """One finished choice. ``logprobs``: what the reply's own format has made of them (``kept``)."""
 
     index: int
     text: str
     finish_reason: str
-    logprobs: list[TokenLogprob] | None = None
+    logprobs: list[Any] | None = None
 
 
 @dataclass(slots=True)
@@ -116,6 +116,10 @@ class ChatFormat(_Format):
         choice = b'{"index":%d,"delta":{},"logprobs":null,"finish_reason":"%b"}'
         return self._event(choice % (index, finish_reason.encode()), None)
 
+    def kept(self, logprobs: list[TokenLogprob]) -> list[Any]:
+        """Log-probabilities as they are kept for the whole: encoded, or a long reply's end would hold up all others."""
+        return [msgspec.Raw(encode(_chat_logprob(each))) for each in logprobs]
+
     def whole(self, choices: list[ChoiceText], usage: Usage) -> bytes:
         return self._whole("chat.completion", [_chat_choice(each) for each in choices], usage)
 
@@ -139,6 +143,9 @@ class CompletionFormat(_Format):
         choice = b'{"index":%d,"text":"","logprobs":null,"finish_reason":"%b"}'
         return self._event(choice % (index, finish_reason.encode()), None)
 
+    def kept(self, logprobs: list[TokenLogprob]) -> list[Any]:
+        return logprobs
+
     def whole(self, choices: list[ChoiceText], usage: Usage) -> bytes:
         return self._whole("text_completion", [_completion_choice(each) for each in choices], usage)
 
@@ -150,7 +157,7 @@ def _chat_choice(choice: ChoiceText) -> dict[str, Any]:
     return {
         "index": choice.index,
         "message": {"role": "assistant", "content": choice.text, "refusal": None},
-        "logprobs": None if choice.logprobs is None else _chat_logprobs(choice.logprobs),
+        "logprobs": None if choice.logprobs is None else {"content": choice.logprobs, "refusal": None},
         "finish_reason": choice.finish_reason,
     }
 
@@ -165,14 +172,12 @@ def _completion_choice(choice: ChoiceText) -> dict[str, Any]:
 
 
 def _chat_logprobs(tokens: list[TokenLogprob]) -> dict[str, Any]:
-    content = [
-        {
-            **_chat_token(each.text, each.raw, each.logprob),
-            "top_logprobs": [_chat_token(text, raw, logprob) for text, raw, logprob in each.top],
-        }
-        for each in tokens
-    ]
-    return {"content": content, "refusal": None}
+    return {"content": [_chat_logprob(each) for each in tokens], "refusal": None}
+
+
+def _chat_logprob(token: TokenLogprob) -> dict[str, Any]:
+    top = [_chat_token(text, raw, logprob) for text, raw, logprob in token.top]
+    return {**_chat_token(token.text, token.raw, token.logprob), "top_logprobs": top}
 
 
 def _chat_token(text: str, raw: bytes, logprob: float) -> dict[str, Any]:

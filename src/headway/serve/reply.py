@@ -53,6 +53,8 @@ class Build:
         self.usage.completion_tokens += 1
         if self._stream:
             self._add_text(choice, text)
+        elif logprobs := choice.take_logprobs():
+            choice.keep_logprobs(self.form.kept(logprobs))
 
     def add_end(self, choice: Choice, event: Finished) -> None:
         """A choice's successful end."""
