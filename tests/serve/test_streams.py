@@ -144,6 +144,26 @@ def test_completion_logprobs_have_offsets(server: RunningServer) -> None:
     assert [len(top) for top in logprobs["top_logprobs"]] == [1, 1, 1]
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_log_probabilities_tell_parts_of_characters_and_special_tokens_apart(stream: bool) -> None:
+    """They all had the text U+FFFD or none: only the last one of them was shown, and offsets counted each as one."""
+    tokens = [*"a\u20ac".encode(), EOS - 1, ord("z")]
+    executor = ScriptedExecutor(token=lambda position, draw: tokens[position - 2])
+    with running_server(executor) as server:
+        body = completion("hi", max_tokens=len(tokens), logprobs=3)
+        if stream:
+            shown = [c["logprobs"] for chunk in _stream(server, COMPLETIONS, body) for c in chunk["choices"]]
+            logprobs = {key: [v for each in shown if each for v in each[key]] for key in shown[0]}
+        else:
+            [choice] = fetch(server.port, "POST", COMPLETIONS, body).json()["choices"]
+            logprobs = choice["logprobs"]
+            assert choice["text"] == "a\u20ac\ufffdz"
+    assert logprobs["tokens"] == ["a", "bytes:\\xe2", "bytes:\\x82", "bytes:\\xac", "bytes:\\xff", "z"]
+    assert logprobs["text_offset"] == [0, 1, 1, 1, 2, 3]
+    assert list(logprobs["top_logprobs"][1]) == ["bytes:\\xe2", "bytes:\\xe3", "bytes:\\xe4"]
+    assert list(logprobs["top_logprobs"][4]) == ["bytes:\\xff", "token_id:256", "token_id:257"]
+
+
 def test_a_quiet_stream_is_pinged_and_starts_late_only_once() -> None:
     executor = ScriptedExecutor()
     executor.hold()

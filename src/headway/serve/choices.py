@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 from typing import Any, Protocol
 
 from headway.policy.events import TokenOut
 from headway.policy.sampling import SamplingParams
-from headway.serve.replies import ChoiceText, TokenLogprob
+from headway.serve.replies import Candidate, ChoiceText, TokenLogprob
 
 LEAST_LOGPROB = -9999.0
 """Stands for minus infinity, which JSON can't say."""
@@ -66,6 +67,7 @@ class Choice:
         self._logprobs: list[TokenLogprob] = []
         self._kept_logprobs: list[Any] = []
         self._offset = 0
+        self._characters = codecs.getincrementaldecoder("utf-8")("replace")
 
     def push(self, event: TokenOut) -> str:
         """Take the next token; the text that can be shown now, which may be empty."""
@@ -103,11 +105,11 @@ class Choice:
         return text
 
     def _add_logprob(self, event: TokenOut, logprob: float) -> None:
-        text, raw = self._describe(event.token)
-        top = tuple((*self._describe(token), max(value, LEAST_LOGPROB)) for token, value in event.top)
-        self._logprobs.append(TokenLogprob(text, raw, max(logprob, LEAST_LOGPROB), top, self._offset))
-        self._offset += len(text)
+        drawn = self._candidate(event.token, logprob)
+        top = tuple(self._candidate(token, value) for token, value in event.top)
+        self._logprobs.append(TokenLogprob(drawn, top, self._offset))
+        self._offset += len(self._characters.decode(drawn.raw))
 
-    def _describe(self, token: int) -> tuple[str, bytes]:
+    def _candidate(self, token: int, logprob: float) -> Candidate:
         raw = self._vocabulary.token_bytes(token)
-        return raw.decode("utf-8", "replace"), raw
+        return Candidate(token, raw.decode("utf-8", "replace"), raw, max(logprob, LEAST_LOGPROB))

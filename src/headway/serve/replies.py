@@ -35,13 +35,30 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
-class TokenLogprob:
-    """One output token with its log-probability and the likeliest alternatives, as text and as bytes."""
+class Candidate:
+    """A token that was or could have been drawn, as text and as bytes."""
 
+    token: int
     text: str
     raw: bytes
     logprob: float
-    top: tuple[tuple[str, bytes, float], ...] = ()
+
+    @property
+    def label(self) -> str:
+        """A name that tells it from others: a part of a character, and a special token, have no text of their own."""
+        if not self.raw:
+            return f"token_id:{self.token}"
+        if self.text.encode() != self.raw:
+            return "bytes:" + "".join(f"\\x{byte:02x}" for byte in self.raw)
+        return self.text
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """One output token, the likeliest ones in its place, and how many characters of text there were before it."""
+
+    drawn: Candidate
+    top: tuple[Candidate, ...] = ()
     offset: int = 0
 
 
@@ -176,18 +193,17 @@ def _chat_logprobs(tokens: list[TokenLogprob]) -> dict[str, Any]:
 
 
 def _chat_logprob(token: TokenLogprob) -> dict[str, Any]:
-    top = [_chat_token(text, raw, logprob) for text, raw, logprob in token.top]
-    return {**_chat_token(token.text, token.raw, token.logprob), "top_logprobs": top}
+    return {**_chat_token(token.drawn), "top_logprobs": [_chat_token(each) for each in token.top]}
 
 
-def _chat_token(text: str, raw: bytes, logprob: float) -> dict[str, Any]:
-    return {"token": text, "logprob": logprob, "bytes": list(raw)}
+def _chat_token(candidate: Candidate) -> dict[str, Any]:
+    return {"token": candidate.text, "logprob": candidate.logprob, "bytes": list(candidate.raw)}
 
 
 def _completion_logprobs(tokens: list[TokenLogprob]) -> dict[str, Any]:
     return {
-        "tokens": [each.text for each in tokens],
-        "token_logprobs": [each.logprob for each in tokens],
-        "top_logprobs": [{text: logprob for text, _, logprob in each.top} for each in tokens],
+        "tokens": [each.drawn.label for each in tokens],
+        "token_logprobs": [each.drawn.logprob for each in tokens],
+        "top_logprobs": [{candidate.label: candidate.logprob for candidate in each.top} for each in tokens],
         "text_offset": [each.offset for each in tokens],
     }
