@@ -25,4 +25,5 @@ class RmsNorm:
     def __call__(self, values: Tensor) -> Tensor:
         values = values.float()
         length = torch.linalg.vector_norm(values, dim=-1, keepdim=True)
-        return values.div(torch.hypot(length, self._floor)).mul_(self._scale).to(self._result)
+        normed = values.div(length.hypot_(self._floor)).mul_(self._scale)
+        return normed if self._result is torch.float32 else normed.to(self._result)

@@ -16,6 +16,9 @@ from headway.engine.kv_cache import KvCache
 GROUP_BYTES_MAX = 2 << 20
 """Keys gathered at a time for a group of single tokens: few enough to stay in the processor's cache."""
 
+SUM = 0
+"""The mode of ``torch.embedding_bag`` that adds up."""
+
 FILL_MIN = 0.75
 """A sequence shorter than this share of its group's longest starts a group of its own."""
 
@@ -37,8 +40,9 @@ class _Group:
     """Sequences with one new token each, padded to one length: members ``first .. last - 1`` of the single tokens.
 
     ``blocks`` are rows of the cache seen as [blocks * kv_heads, block_size * head_dim]. ``bias`` (fp32, [sequences *
-    kv_heads, 1, positions]) is 0 where a sequence may look and minus infinity elsewhere. ``slots`` ([sequences *
-    heads, positions]) are rows of the cache seen as [slots, head_dim].
+    kv_heads, 1, positions]) is 0 where a sequence may look and minus infinity elsewhere. ``slots`` (int32) are rows of
+    the cache seen as [slots, head_dim]: every position for each query head, which begins at ``offsets`` (one more of
+    them than heads).
     """
 
     first: int
@@ -46,6 +50,7 @@ class _Group:
     blocks: Tensor
     bias: Tensor
     slots: Tensor
+    offsets: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +91,7 @@ class ReferenceStep:
         singles = query if layout.order is None else query[layout.order]
         attended = [self._attend_group(layer, group, singles[group.first : group.last]) for group in layout.groups]
         if layout.order is None:
-            return torch.cat(attended).view(query.shape[0], -1)
+            return (attended[0] if len(attended) == 1 else torch.cat(attended)).view(query.shape[0], -1)
         output = torch.empty_like(query)
         if attended:
             output[layout.order] = torch.cat(attended).view(singles.shape)
@@ -108,9 +113,10 @@ class ReferenceStep:
             scores = torch.baddbmm(group.bias, folded, keys, alpha=size**-0.5)
         else:
             scores = torch.bmm(folded, keys).float().mul_(size**-0.5).add_(group.bias)
-        weights = torch.softmax(scores, dim=-1).to(query.dtype).view(count * heads, -1)
+        weights = torch.softmax(scores, dim=-1).to(query.dtype).view(-1)
         values = self._cache.values(layer).view(-1, size)
-        return functional.embedding_bag(group.slots, values, per_sample_weights=weights, mode="sum")
+        # Called below ``functional.embedding_bag``, whose checks take longer than the sum at one sequence.
+        return torch.embedding_bag(values, group.slots, group.offsets, False, SUM, False, weights, True)[0]
 
     def _attend_chunk(self, layer: int, chunk: _Chunk, query: Tensor, key_value: Tensor) -> Tensor:
         cache = self._cache
@@ -205,12 +211,14 @@ def _group(cache: KvCache, heads: int, window: int | None, place: int, members: 
         hidden |= columns <= ends - window
     blocks = _head_blocks(cache, tables)
     slots = (blocks.unsqueeze(-1) * size + torch.arange(size)).view(len(members) * cache.kv_heads, -1).int()
+    slots = slots.repeat_interleave(heads // cache.kv_heads, dim=0).flatten()
     return _Group(
         place,
         place + len(members),
         blocks,
         _bias(hidden).repeat_interleave(cache.kv_heads, dim=0).unsqueeze(1),
-        slots.repeat_interleave(heads // cache.kv_heads, dim=0),
+        slots,
+        torch.arange(0, slots.numel() + 1, longest * size, dtype=torch.int32),
     )
 
 
