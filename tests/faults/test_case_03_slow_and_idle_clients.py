@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import resource
+import statistics
 import time
 
 import pytest
@@ -15,8 +16,10 @@ from tests.http_client import CHAT, Connection, chat, fetch
 from tests.running_server import running_server
 
 QUICK = EdgeLimits(header_s=0.2, body_s=0.2, idle_s=0.2)
+HEALTH_S = 0.1
+"""The promise, for the usual answer."""
 HEALTH_MAX_S = 1.0
-"""A tenth of it is the promise; the rest is for slow and shared test machines."""
+"""For the slowest one: test machines are slow and shared."""
 
 
 def test_case_03_half_a_header_is_408_and_closed() -> None:
@@ -79,15 +82,16 @@ def test_case_03_a_crowd_of_idle_connections_does_not_keep_others_out() -> None:
     limits = EdgeLimits(connections=crowd - 500, header_s=60)
     try:
         with running_server(config=ServeConfig(edge=limits)) as server, contextlib.ExitStack() as stack:
-            worst_s = 0.0
+            took_s = []
             first = stack.enter_context(Connection(server.port))
             for number in range(crowd):
                 stack.enter_context(Connection(server.port))
                 if number % 250 == 0:
                     start_s = time.monotonic()
                     assert fetch(server.port, "GET", "/health/live").status == 200
-                    worst_s = max(worst_s, time.monotonic() - start_s)
-            assert worst_s < HEALTH_MAX_S
+                    took_s.append(time.monotonic() - start_s)
+            assert statistics.median(took_s) < HEALTH_S
+            assert max(took_s) < HEALTH_MAX_S
             assert first.at_end(), "the oldest idle connection has made room"
             assert server.on_loop(lambda: len(server.node.http.state.connections)) <= crowd - 500
     finally:

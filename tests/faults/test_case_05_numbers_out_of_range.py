@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.http_client import CHAT, COMPLETIONS, Connection, chat, completion, fetch
+from tests.http_client import CHAT, COMPLETIONS, Connection, Response, chat, completion, fetch
 from tests.running_server import MODEL, RunningServer, running_server
 
 BIG = "9223372036854775808"
@@ -50,16 +50,51 @@ def server() -> Iterator[RunningServer]:
         yield server
 
 
-@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in VALUES.items() for value in values])
-def test_case_05_a_value_out_of_range_is_400(server: RunningServer, name: str, value: str) -> None:
+def _ask(server: RunningServer, name: str, value: str) -> Response:
     tokens = "" if name in ("max_tokens", "max_completion_tokens") else '"max_tokens": 8, '
     logprobs = '"logprobs": true, ' if name == "top_logprobs" else ""
     messages = '[{"role": "user", "content": "hi"}]'
     body = f'{{"model": "{MODEL}", "messages": {messages}, {tokens}{logprobs}"{name}": {value}}}'
-    reply = fetch(server.port, "POST", CHAT, body.encode())
+    return fetch(server.port, "POST", CHAT, body.encode())
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in VALUES.items() for value in values])
+def test_case_05_a_value_out_of_range_is_400(server: RunningServer, name: str, value: str) -> None:
+    reply = _ask(server, name, value)
     assert reply.status == 400, reply.body
     assert str(reply.error["param"]).startswith(name)
     assert len(reply.body) < 4096, "a message quotes no more than it needs"
+
+
+MESSAGES = {
+    ("n", "17"): "between 1 and 16, not 17",
+    ("max_tokens", "0"): "between 1 and 2147483647, not 0",
+    ("max_tokens", "2040"): "2048 tokens. However, you requested 2058 tokens",
+    ("top_logprobs", "21"): "between 0 and 20, not 21",
+    ("temperature", "2.1"): "between 0 and 2, not 2.1",
+    ("top_p", "0"): "above 0 and at most 1, not 0",
+    ("min_p", "1.1"): "between 0 and 1, not 1.1",
+    ("top_k", BIG): f"between -1 and 2147483647, not {BIG}",
+    ("presence_penalty", "-2.1"): "between -2 and 2, not -2.1",
+    ("frequency_penalty", "2.1"): "between -2 and 2, not 2.1",
+    ("repetition_penalty", "1e308"): "above 0 and at most 2, not 1e+308",
+    ("seed", BIG): f"9223372036854775807, not {BIG}",
+    ("stop", "[" + ",".join(['"a"'] * 17) + "]"): "at most 16 entries, not 17",
+    ("stop", '"' + "a" * 513 + '"'): "between 1 and 512 characters, not 513",
+    ("stop_token_ids", "[257]"): "below the vocabulary size of 257, not 257",
+    ("stop_token_ids", "[" + ",".join(["1"] * 65) + "]"): "at most 64 entries, not 65",
+    ("logit_bias", '{"1": 101}'): "between -100 and 100, not 101",
+    ("logit_bias", "{" + ",".join(f'"{n}": 1' for n in range(1025)) + "}"): "at most 1024 entries, not 1025",
+    ("min_tokens", "9"): "at most the token limit of 8, not 9",
+    ("user", '"' + "u" * 513 + '"'): "between 1 and 512 characters, not 513",
+}
+
+
+@pytest.mark.parametrize(("name", "value"), MESSAGES, ids=lambda each: each[:20])
+def test_case_05_the_message_names_the_limit_and_the_value(server: RunningServer, name: str, value: str) -> None:
+    reply = _ask(server, name, value)
+    assert reply.status == 400
+    assert MESSAGES[name, value] in reply.error["message"]
 
 
 @pytest.mark.parametrize("path", [CHAT, COMPLETIONS])

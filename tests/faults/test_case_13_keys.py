@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 
 import pytest
 
-from headway.serve.auth import PUBLIC_PATHS
+from headway.serve.auth import PUBLIC_PATHS, Keyring
+from headway.serve.errors import ApiError
 from headway.serve.lifecycle import ServeConfig
 from headway.serve.routes import ROUTES
 from tests.http_client import COMPLETIONS, completion, fetch
@@ -78,3 +80,20 @@ def test_case_13_tenants_share_no_cached_prefix(server: RunningServer) -> None:
     assert cached("key-of-ann") > 0
     assert cached("key-of-bob") == 0
     assert cached("bare-key") == 0
+
+
+@pytest.mark.parametrize("key", ["one", "two", "three", "none of them"])
+def test_case_13_every_key_is_compared_whichever_is_right(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    """Stopping at the right one would tell, by the time it takes, where in the list it is."""
+    keyring = Keyring(("one", "two", "three"), salt_key=b"")
+    compared = []
+
+    def compare(first: bytes, second: bytes) -> bool:
+        compared.append((first, second))
+        return first == second
+
+    monkeypatch.setattr("headway.serve.auth.hmac.compare_digest", compare)
+    with contextlib.suppress(ApiError):
+        keyring.tenant(b"Bearer " + key.encode())
+    assert len(compared) == 3
+    assert {len(each) for pair in compared for each in pair} == {32}, "digests, so lengths tell nothing either"
