@@ -90,7 +90,7 @@ def test_case_40_a_tokenizer_that_cannot_be_loaded_is_one_line_and_exit_code_2()
     with running_server(load_text=broken, wait_ready=False) as server:
         assert server.ended.wait(10)
     assert server.exit_codes == [2]
-    assert server.lines == ["the tokenizer can't be loaded: tokenizer.json: line 3 is not JSON"]
+    assert server.lines == ["headway: the tokenizer can't be loaded: tokenizer.json: line 3 is not JSON"]
 
 
 def test_case_40_an_engine_that_cannot_start_is_one_line_and_exit_code_2() -> None:
@@ -98,7 +98,7 @@ def test_case_40_an_engine_that_cannot_start_is_one_line_and_exit_code_2() -> No
     with running_server(executor, wait_ready=False) as server:
         assert server.ended.wait(10)
     assert server.exit_codes == [2]
-    assert server.lines == ["the engine has stopped: not enough memory for the weights"]
+    assert server.lines == ["headway: the engine could not start: not enough memory for the weights"]
 
 
 def test_case_40_a_clean_start_after_a_failed_one() -> None:
