@@ -40,8 +40,8 @@ class Sequences:
         random.Random(seed).shuffle(order)
         self.shapes = shapes
         self.cache = KvCache((1, BLOCKS, KV_HEADS, BLOCK, SIZE), dtype)
-        self.cache.keys(0).fill_(math.nan)
-        self.cache.values(0).fill_(math.nan)
+        self.cache[0].keys.fill_(math.nan)
+        self.cache[0].values.fill_(math.nan)
         self.spans: list[Span] = []
         self.keys: list[Tensor] = []
         self.values: list[Tensor] = []
@@ -49,7 +49,7 @@ class Sequences:
             table = [order.pop() for _ in range(-(-(start + count) // BLOCK))]
             self.cache.clear(table)
             self.spans.append(Span(start, count, tuple(table)))
-            for stored, kept in ((self.cache.keys(0), self.keys), (self.cache.values(0), self.values)):
+            for stored, kept in ((self.cache[0].keys, self.keys), (self.cache[0].values, self.values)):
                 drawn = torch.randn(start + count, KV_HEADS, SIZE, generator=generator).to(dtype)
                 for position in range(start):
                     stored[table[position // BLOCK], :, position % BLOCK] = drawn[position]
@@ -112,8 +112,8 @@ def test_layers_with_different_windows_share_a_step() -> None:
     sequences = Sequences(SHAPES["all mixed"], seed=5)
     cache = KvCache((2, BLOCKS, KV_HEADS, BLOCK, SIZE), torch.float32)
     for layer in range(2):
-        cache.keys(layer).copy_(sequences.cache.keys(0))
-        cache.values(layer).copy_(sequences.cache.values(0))
+        cache[layer].keys.copy_(sequences.cache[0].keys)
+        cache[layer].values.copy_(sequences.cache[0].values)
     step = ReferenceAttention(cache, HEADS, [None, 3]).prepare(sequences.spans)
     for layer, window in enumerate((None, 3)):
         attended = step(layer, sequences.query, sequences.new())

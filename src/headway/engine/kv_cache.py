@@ -19,6 +19,22 @@ MEMORY_UNKNOWN_BYTES = 2 << 30
 """Taken as free where the system doesn't say."""
 
 
+class LayerCache:
+    """One layer's keys and values, seen in the ways that attention needs."""
+
+    def __init__(self, values: Tensor) -> None:
+        """``values``: [2, blocks, kv_heads, block_size, head_dim], keys first."""
+        _, _, _, block_size, head_dim = values.shape
+        self.keys = values[0]
+        self.values = values[1]
+        self.slots = values.view(-1, head_dim)
+        """All keys, then all values, one position and head a row: [2 * blocks * kv_heads * block_size, head_dim]."""
+        self.key_blocks = self.keys.view(-1, block_size * head_dim)
+        """A block's positions of one head a row: [blocks * kv_heads, block_size * head_dim]."""
+        self.value_blocks = self.values.view(-1, block_size * head_dim)
+        self.value_slots = self.values.view(-1, head_dim)
+
+
 class KvCache:
     """Keys and values of every layer: [layers, 2, blocks, kv_heads, block_size, head_dim].
 
@@ -32,20 +48,15 @@ class KvCache:
         size = layers * 2 * math.prod(shape[1:]) * dtype.itemsize
         # numpy's zeros are pages the system has not handed out yet; torch's are written at once.
         self._values = torch.from_numpy(np.zeros(size, dtype=np.uint8)).view(dtype).view(layers, 2, *shape[1:])
+        # Views are made once: making them costs as much as a small operation.
+        self._layers = tuple(LayerCache(layer) for layer in self._values)
 
     @property
     def dtype(self) -> torch.dtype:
         return self._values.dtype
 
-    def keys(self, layer: int) -> Tensor:
-        return self._values[layer, 0]
-
-    def values(self, layer: int) -> Tensor:
-        return self._values[layer, 1]
-
-    def slots(self, layer: int) -> Tensor:
-        """A layer's keys, then its values, as rows: [2 * blocks * kv_heads * block_size, head_dim]."""
-        return self._values[layer].view(-1, self.head_dim)
+    def __getitem__(self, layer: int) -> LayerCache:
+        return self._layers[layer]
 
     def clear(self, blocks: Sequence[int]) -> None:
         """Forget what blocks held. Due before a block is written for the first time, if it won't be filled at once.

@@ -1,7 +1,11 @@
 """Rotary position embedding: frequencies, angles, and the rotation of queries and keys.
 
-Dimension ``i`` of a head turns with dimension ``i + head_dim / 2``. Sources: Su et al. 2021 (RoFormer); linear
-scaling as in Chen et al. 2023 (position interpolation); YaRN, Peng et al. 2023; llama3 as in the Llama 3.1 release.
+Checkpoints turn dimension ``i`` of a head with dimension ``i + head_dim / 2``. Here the two lie side by side, so that
+a pair is one complex number and a rotation one product: ``pair_up`` reorders the rows of the query and key projections
+when they are loaded. Both are reordered alike, which leaves every score as it was.
+
+Sources: Su et al. 2021 (RoFormer); linear scaling as in Chen et al. 2023 (position interpolation); YaRN, Peng et al.
+2023; llama3 as in the Llama 3.1 release.
 """
 
 from __future__ import annotations
@@ -17,34 +21,37 @@ RAMP_WIDTH_MIN = 1e-3
 """Keeps YaRN's ramp from dividing by zero where its two ends fall together."""
 
 
+def pair_up(weight: Tensor, head_dim: int) -> Tensor:
+    """``weight`` ([heads * head_dim, ...]), the two dimensions that turn together side by side."""
+    halves = weight.view(-1, 2, head_dim // 2, *weight.shape[1:])
+    return halves.transpose(1, 2).reshape(weight.shape)
+
+
 class Rotary:
     """The frequencies of a model's rotary positions. Angles are computed as needed: a table for a context of 131,072
     positions would take more memory than some models."""
 
     def __init__(self, config: RopeConfig, head_dim: int) -> None:
-        frequencies, self._scale = _frequencies(config, head_dim)
-        self._frequencies = torch.cat((frequencies, frequencies))
-        half = torch.ones(head_dim // 2)
-        self._sign = torch.cat((-half, half)) * self._scale
+        self._frequencies, scale = _frequencies(config, head_dim)
+        self._scale = torch.tensor(scale)
 
     def at(self, positions: Tensor) -> Rotation:
         """The rotation for tokens at ``positions`` (int64, [tokens])."""
-        angles = positions.view(-1, 1, 1) * self._frequencies
-        return Rotation(angles.cos().mul_(self._scale), angles.sin().mul_(self._sign))
+        return Rotation(torch.polar(self._scale, positions.view(-1, 1, 1) * self._frequencies))
 
 
 class Rotation:
-    """Cosine and sine for the tokens of one step, [tokens, 1, head_dim]. The sine's first half has the minus sign."""
+    """Complex numbers on a circle for the tokens of one step, [tokens, 1, head_dim / 2]."""
 
-    def __init__(self, cosine: Tensor, sine: Tensor) -> None:
-        self._cosine = cosine
-        self._sine = sine
+    def __init__(self, phasors: Tensor) -> None:
+        self._phasors = phasors
 
     def __call__(self, heads: Tensor) -> None:
         """Turn ``heads`` ([tokens, heads, head_dim]) by the position of each token, in place; computed in fp32."""
         values = heads.float()
-        swapped = values.roll(values.shape[-1] // 2, dims=-1).mul_(self._sine)
-        torch.addcmul(swapped, values, self._cosine, out=heads)
+        torch.view_as_complex(values.view(*values.shape[:-1], -1, 2)).mul_(self._phasors)
+        if values is not heads:
+            heads.copy_(values)
 
 
 def _frequencies(config: RopeConfig, head_dim: int) -> tuple[Tensor, float]:

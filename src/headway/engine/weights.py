@@ -21,6 +21,7 @@ from torch import Tensor
 
 from headway.engine.linear import Kernel, Linear
 from headway.engine.norm import RmsNorm
+from headway.engine.rope import pair_up
 from headway.models.checkpoint import read_tensors
 from headway.models.config import ModelConfig
 from headway.models.errors import ModelError
@@ -34,7 +35,10 @@ EVERYTHING = slice(None)
 
 @dataclass(frozen=True, slots=True)
 class BlockWeights:
-    """One block. ``qkv`` gives queries, keys and values side by side, ``gate_up`` the two feed-forward halves."""
+    """One block. ``qkv`` gives queries, keys and values side by side, ``gate_up`` the two feed-forward halves.
+
+    The dimensions of queries and keys are in the order of ``rope.pair_up``.
+    """
 
     attention_norm: RmsNorm
     qkv: Linear
@@ -177,23 +181,31 @@ def load_weights(
 
 
 def _load_block(reader: _Reader, shard: Shard) -> BlockWeights:
-    query, key, intermediate = shard.query, shard.key, shard.intermediate
-    names = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
-    config = shard.config
+    config, intermediate = shard.config, shard.intermediate
+    qkv = (_Part("self_attn.q_proj", shard.query, True), _Part("self_attn.k_proj", shard.key, True))
     # Biases of layers whose outputs are summed over ranks are added once, by the first rank.
     adds_bias = shard.rank == 0
     return BlockWeights(
         attention_norm=reader.norm("input_layernorm.weight"),
-        qkv=reader.side_by_side(dict(zip(names, (query, key, key), strict=True)), biased=config.qkv_bias),
-        query_norm=reader.norm("self_attn.q_norm.weight") if config.qk_norm else None,
-        key_norm=reader.norm("self_attn.k_norm.weight") if config.qk_norm else None,
-        output=reader.summed("self_attn.o_proj", query, biased=config.output_bias and adds_bias),
+        qkv=reader.side_by_side((*qkv, _Part("self_attn.v_proj", shard.key)), biased=config.qkv_bias),
+        query_norm=reader.norm("self_attn.q_norm.weight", turns=True) if config.qk_norm else None,
+        key_norm=reader.norm("self_attn.k_norm.weight", turns=True) if config.qk_norm else None,
+        output=reader.summed("self_attn.o_proj", shard.query, biased=config.output_bias and adds_bias),
         feed_forward_norm=reader.norm("post_attention_layernorm.weight"),
         gate_up=reader.side_by_side(
-            {"mlp.gate_proj": intermediate, "mlp.up_proj": intermediate}, biased=config.mlp_bias
+            (_Part("mlp.gate_proj", intermediate), _Part("mlp.up_proj", intermediate)), biased=config.mlp_bias
         ),
         down=reader.summed("mlp.down_proj", intermediate, biased=config.mlp_bias and adds_bias),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A layer's share of a wider one: the outputs it gives, and whether rotary positions turn them."""
+
+    name: str
+    rows: slice
+    turns: bool = False
 
 
 class _Reader:
@@ -201,23 +213,27 @@ class _Reader:
 
     def __init__(self, tensors: Tensors, prefix: str, kernel: Kernel, config: ModelConfig) -> None:
         self._tensors = tensors
-        self._config = config
         self._prefix = prefix
         self._kernel = kernel
+        self._config = config
 
-    def norm(self, name: str) -> RmsNorm:
-        weight = self._tensors.read(self._prefix + name).float()
+    def norm(self, name: str, *, turns: bool = False) -> RmsNorm:
+        weight = self._read(name, turns=turns).float()
         return RmsNorm(weight, self._config.norm_epsilon, self._kernel.compute)
 
-    def side_by_side(self, parts: dict[str, slice], *, biased: bool) -> Linear:
+    def side_by_side(self, parts: tuple[_Part, ...], *, biased: bool) -> Linear:
         """One layer out of several that read the same input, cut by output."""
-        weight = torch.cat([self._tensors.read(f"{self._prefix}{name}.weight", rows) for name, rows in parts.items()])
-        bias = None
-        if biased:
-            bias = torch.cat([self._tensors.read(f"{self._prefix}{name}.bias", rows) for name, rows in parts.items()])
-        return self._kernel.pack(weight, bias)
+
+        def joined(kind: str) -> Tensor:
+            return torch.cat([self._read(f"{part.name}.{kind}", part.rows, turns=part.turns) for part in parts])
+
+        return self._kernel.pack(joined("weight"), joined("bias") if biased else None)
 
     def summed(self, name: str, columns: slice, *, biased: bool) -> Linear:
         """A layer cut by input: its outputs are a sum over ranks."""
-        weight = self._tensors.read(f"{self._prefix}{name}.weight", EVERYTHING, columns)
-        return self._kernel.pack(weight, self._tensors.read(f"{self._prefix}{name}.bias") if biased else None)
+        weight = self._read(f"{name}.weight", columns=columns)
+        return self._kernel.pack(weight, self._read(f"{name}.bias") if biased else None)
+
+    def _read(self, name: str, rows: slice = EVERYTHING, columns: slice = EVERYTHING, *, turns: bool = False) -> Tensor:
+        tensor = self._tensors.read(self._prefix + name, rows, columns)
+        return pair_up(tensor, self._config.head_dim) if turns else tensor

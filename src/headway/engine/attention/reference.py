@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from headway.engine.attention.interface import Span
-from headway.engine.kv_cache import KvCache
+from headway.engine.kv_cache import KvCache, LayerCache
 
 GROUP_BYTES_MAX = 2 << 20
 """Keys gathered at a time for a group of single tokens: few enough to stay in the processor's cache."""
@@ -86,10 +86,10 @@ class ReferenceStep:
         self._layouts = {window: _layout(cache, heads, window, spans) for window in set(windows)}
 
     def __call__(self, layer: int, query: Tensor, key_value: Tensor) -> Tensor:
-        cache, layout = self._cache, self._layouts[self._windows[layer]]
-        cache.slots(layer).index_copy_(0, self._slots, key_value.reshape(-1, cache.head_dim))
+        cache, layout = self._cache[layer], self._layouts[self._windows[layer]]
+        cache.slots.index_copy_(0, self._slots, key_value.reshape(-1, key_value.shape[-1]))
         singles = query if layout.order is None else query[layout.order]
-        attended = [self._attend_group(layer, group, singles[group.first : group.last]) for group in layout.groups]
+        attended = [_attend_group(cache, group, singles[group.first : group.last]) for group in layout.groups]
         if layout.order is None:
             return (attended[0] if len(attended) == 1 else torch.cat(attended)).view(query.shape[0], -1)
         output = torch.empty_like(query)
@@ -97,50 +97,47 @@ class ReferenceStep:
             output[layout.order] = torch.cat(attended).view(singles.shape)
         for chunk in layout.chunks:
             rows = slice(chunk.first, chunk.last)
-            output[rows] = self._attend_chunk(layer, chunk, query[rows], key_value[rows])
+            output[rows] = _attend_chunk(cache, chunk, query[rows], key_value[rows])
         return output.view(query.shape[0], -1)
 
-    def _attend_group(self, layer: int, group: _Group, query: Tensor) -> Tensor:
-        """[sequences * heads, head_dim]. Query heads that share a key head are the rows of one small matrix product.
 
-        Values are summed where they lie, as an embedding bag: gathering them first would take twice as long.
-        """
-        count, heads, size = query.shape
-        products = count * self._cache.kv_heads
-        keys = self._gather(self._cache.keys(layer), group.blocks).view(products, -1, size).transpose(1, 2)
-        folded = query.reshape(products, -1, size)
-        if query.dtype == torch.float32:
-            scores = torch.baddbmm(group.bias, folded, keys, alpha=size**-0.5)
-        else:
-            scores = torch.bmm(folded, keys).float().mul_(size**-0.5).add_(group.bias)
-        weights = torch.softmax(scores, dim=-1).to(query.dtype).view(-1)
-        values = self._cache.values(layer).view(-1, size)
-        # Called below ``functional.embedding_bag``, whose checks take longer than the sum at one sequence.
-        return torch.embedding_bag(values, group.slots, group.offsets, False, SUM, False, weights, True)[0]
+def _attend_group(cache: LayerCache, group: _Group, query: Tensor) -> Tensor:
+    """[sequences * heads, head_dim]. Query heads that share a key head are the rows of one small matrix product.
 
-    def _attend_chunk(self, layer: int, chunk: _Chunk, query: Tensor, key_value: Tensor) -> Tensor:
-        cache = self._cache
-        if chunk.blocks is None:
-            keys, values = key_value.transpose(0, 1).chunk(2)
-        else:
-            shape = (cache.kv_heads, -1, cache.head_dim)
-            keys = self._gather(cache.keys(layer), chunk.blocks).view(shape)
-            values = self._gather(cache.values(layer), chunk.blocks).view(shape)
-        return functional.scaled_dot_product_attention(
-            query.transpose(0, 1).unsqueeze(0),
-            keys.unsqueeze(0),
-            values.unsqueeze(0),
-            attn_mask=chunk.bias,
-            is_causal=chunk.bias is None,
-            enable_gqa=True,
-        )[0].transpose(0, 1)
+    Values are summed where they lie, as an embedding bag: gathering them first would take twice as long.
+    """
+    size = query.shape[-1]
+    products = group.bias.shape[0]
+    keys = cache.key_blocks.index_select(0, group.blocks).view(products, -1, size).transpose(1, 2)
+    folded = query.reshape(products, -1, size)
+    if query.dtype == torch.float32:
+        scores = torch.baddbmm(group.bias, folded, keys, alpha=size**-0.5)
+    else:
+        scores = torch.bmm(folded, keys).float().mul_(size**-0.5).add_(group.bias)
+    weights = torch.softmax(scores, dim=-1).to(query.dtype).view(-1)
+    # Called below ``functional.embedding_bag``, whose checks take longer than the sum at one sequence.
+    return torch.embedding_bag(cache.value_slots, group.slots, group.offsets, False, SUM, False, weights, True)[0]
 
-    def _gather(self, stored: Tensor, blocks: Tensor) -> Tensor:
-        return stored.view(-1, self._cache.block_size * self._cache.head_dim).index_select(0, blocks)
+
+def _attend_chunk(cache: LayerCache, chunk: _Chunk, query: Tensor, key_value: Tensor) -> Tensor:
+    if chunk.blocks is None:
+        keys, values = key_value.transpose(0, 1).chunk(2)
+    else:
+        shape = (key_value.shape[1] // 2, -1, query.shape[-1])
+        keys = cache.key_blocks.index_select(0, chunk.blocks).view(shape)
+        values = cache.value_blocks.index_select(0, chunk.blocks).view(shape)
+    return functional.scaled_dot_product_attention(
+        query.transpose(0, 1).unsqueeze(0),
+        keys.unsqueeze(0),
+        values.unsqueeze(0),
+        attn_mask=chunk.bias,
+        is_causal=chunk.bias is None,
+        enable_gqa=True,
+    )[0].transpose(0, 1)
 
 
 def _new_slots(cache: KvCache, spans: Sequence[Span]) -> Tensor:
-    """Where the keys, then the values, of each new token go: rows of a layer's ``KvCache.slots``."""
+    """Where the keys, then the values, of each new token go: rows of a layer's ``LayerCache.slots``."""
     size = cache.block_size
     places = [
         (span.block_table[position // size], position % size)
@@ -178,7 +175,7 @@ def _first_block(start: int, window: int | None, block_size: int) -> int:
 
 def _split(singles: list[tuple[int, Span]], cache: KvCache, window: int | None) -> list[list[tuple[int, Span]]]:
     """Groups of similar length, so that little is padding, and of bounded size."""
-    blocks_max = GROUP_BYTES_MAX // cache.keys(0)[0].nbytes
+    blocks_max = GROUP_BYTES_MAX // cache[0].keys[0].nbytes
 
     def blocks(member: tuple[int, Span]) -> int:
         start = member[1].start
