@@ -18,7 +18,7 @@ from tests.http_client import COMPLETIONS, Connection, completion
 pytestmark = pytest.mark.slow
 
 WAIT_S = 30.0
-TINY = ("random:tiny", "--name", "fake-model", "--kv-tokens", "512", "--threads", "1", "--quiet")
+TINY = ("random:tiny", "--name", "fake-model", "--kv-tokens", "512", "--threads", "1", "--drain-s", "0.1", "--quiet")
 
 
 def _workers(server_pid: int) -> list[int]:
@@ -33,15 +33,14 @@ def _ended(watch: int) -> bool:
     return ended
 
 
-def test_case_39_a_second_sigterm_ends_a_server_whose_worker_hangs() -> None:
+def test_case_39_the_drain_s_end_ends_a_server_whose_worker_hangs() -> None:
     """The server left its hanging worker behind, with the machine's memory, and said that it ended well."""
     with headway_server(*TINY) as server, Connection(server.port) as connection:
         [pid] = _workers(server.process.pid)
         watch = os.pidfd_open(pid)
         os.kill(pid, signal.SIGSTOP)
         connection.request("POST", COMPLETIONS, completion(stream=True))
-        for _ in range(2):
-            server.process.send_signal(signal.SIGTERM)
+        server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(WAIT_S) == 0
         assert _ended(watch)
 
