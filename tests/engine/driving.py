@@ -14,7 +14,7 @@ from headway.policy.scheduler import Scheduler, SchedulerConfig
 Run = Callable[[StepPlan], StepResult]
 
 STEPS_MAX = 2000
-SCARCE_BLOCKS = 20
+SCARCE_BLOCKS = 13
 """Cache blocks (of 4) in which any one request of these tests fits, and all of them together don't."""
 
 
