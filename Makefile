@@ -14,7 +14,7 @@ demo: $(READY)  ## set up, then watch a real model serve many chats at once (und
 	@$(BIN)/headway demo
 
 test: $(READY)  ## set up, then run all tests
-	@$(BIN)/python -m pytest
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 serve: $(READY)  ## serve the bundled model, or MODEL=... on http://127.0.0.1:8000
 	@$(BIN)/headway serve $(MODEL)
