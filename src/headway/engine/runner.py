@@ -54,14 +54,15 @@ class ModelRunner:
             if source.path is None
             else CheckpointTensors(source.path, config)
         )
-        _check_fits(source, shard, kernel)
+        _check_fits(source, kernel)
         tell("loading weights", 0.0)
         with torch.inference_mode():
             weights = load_weights(tensors, shard, kernel, lambda share: tell("loading weights", share))
             context = min(config.context_tokens, options.context_tokens or config.context_tokens)
             self._decoder = Decoder(weights, shard, communicator)
             tell("reserving the KV cache", None)
-            blocks = _kv_blocks(source, options, shard, kernel)
+            own_blocks = torch.tensor([[_kv_blocks(source, options, shard, kernel)]])
+            blocks = int(communicator.gather(own_blocks).min())  # ranks must agree, and may see other free memory
             shape = (config.layers, blocks, shard.kv_heads, options.block_size, config.head_dim)
             self._cache = KvCache(shape, kernel.compute)
             self._attention = ReferenceAttention(self._cache, shard.heads, config.windows)
@@ -120,9 +121,9 @@ class ModelRunner:
             )
 
 
-def _check_fits(source: ModelSource, shard: Shard, kernel: Kernel) -> None:
-    """Raises ``ModelError`` if this rank's weights are larger than the free memory: better than being killed."""
-    needed = source.config.parameters * kernel.storage.itemsize // shard.size
+def _check_fits(source: ModelSource, kernel: Kernel) -> None:
+    """Raises ``ModelError`` if the weights are larger than the free memory: better than being killed on the way."""
+    needed = source.config.parameters * kernel.storage.itemsize
     available = available_bytes()
     if needed > available:
         raise ModelError(
@@ -135,7 +136,7 @@ def _kv_blocks(source: ModelSource, options: EngineOptions, shard: Shard, kernel
     if options.kv_tokens is not None:
         return options.kv_tokens // options.block_size
     block_bytes = options.block_size * kv_bytes_per_token(source.config, shard.kv_heads, kernel.compute)
-    budget = min(int(available_bytes() * options.kv_memory_fraction), options.kv_bytes_max)
+    budget = min(int(available_bytes() * options.kv_memory_fraction), options.kv_bytes_max) // shard.size
     if budget < block_bytes:
         raise ModelError(
             f"{source.name}: a block of the KV cache takes {block_bytes} bytes, and only {budget} may be used for it"
