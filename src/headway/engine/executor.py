@@ -46,8 +46,7 @@ class WorkerExecutor:
         progress: Callable[[str, float | None], None] | None = None,
     ) -> None:
         self._source = source
-        # Ranks on one machine share its memory.
-        self._options = replace(options, kv_memory_fraction=options.kv_memory_fraction / ranks)
+        self._options = options
         self._has_run = False
         self._ranks = ranks
         self._progress = progress or (lambda stage, fraction: None)
@@ -72,9 +71,8 @@ class WorkerExecutor:
                 self._workers.append(worker)
                 self._send(worker, Load(self._source, self._options, rank, self._ranks, rendezvous))
             infos = self._await_ready()
-        blocks = min(info.kv_blocks for info in infos)  # a block is one block in every rank
-        info = replace(infos[0], kv_blocks=blocks)
-        self._options = replace(self._options, kv_tokens=blocks * info.block_size)
+        info = infos[0]  # the ranks have agreed on it
+        self._options = replace(self._options, kv_tokens=info.kv_blocks * info.block_size)
         self._has_run = True
         return info
 
