@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headway.bench.client import Timing, percentile, stream
+from headway.bench.launch import end
 
 HOST = "127.0.0.1"
 PATH = "/v1/chat/completions"
@@ -145,9 +146,4 @@ def _server(rate: float) -> Iterator[tuple[subprocess.Popen[str], int]]:
         assert process.stdout is not None
         yield process, int(process.stdout.readline())
     finally:
-        process.terminate()
-        try:
-            process.wait(START_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end(process)

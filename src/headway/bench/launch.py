@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 HOST = "127.0.0.1"
 READY_TIMEOUT_S = 300.0
@@ -45,12 +46,17 @@ def headway_server(*arguments: str) -> Iterator[RunningServer]:
         _wait_ready(process, port)
         yield RunningServer(port, process, time.perf_counter() - started_s)
     finally:
-        process.terminate()
-        try:
-            process.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end(process)
+
+
+def end(process: subprocess.Popen[Any]) -> None:
+    """Ask a process to end, and kill it if it has not within ``STOP_TIMEOUT_S``."""
+    process.terminate()
+    try:
+        process.wait(STOP_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def _wait_ready(process: subprocess.Popen[bytes], port: int) -> None:
