@@ -17,16 +17,19 @@ class FinishReason(StrEnum):
     LENGTH = "length"  # max_tokens reached
     ABORTED = "aborted"  # the client left, or the operator ended it
     EXPIRED = "expired"  # its deadline passed
+    SHED = "shed"  # it could not have been on time, and was refused before anything was computed for it
     FAILED = "failed"  # the executor could not go on with it
 
 
 class RejectReason(StrEnum):
-    """Why a request was never admitted. The first three are permanent: the same request can never succeed here."""
+    """Why a request was never admitted. The first four are permanent: the same request can never succeed here."""
 
     CONTEXT_LENGTH = "context_length_exceeded"
     KV_CAPACITY = "kv_capacity_exceeded"
     INVALID = "invalid_request"
+    IMPOSSIBLE = "objective_impossible"  # too long for its promise on an idle machine even
     QUEUE_FULL = "queue_full"
+    OVERLOADED = "overloaded"  # it could not be on time now
     DRAINING = "draining"
     NOT_READY = "not_ready"
     EXPIRED = "deadline_expired"
@@ -73,6 +76,17 @@ class Preempted:
 
 
 @dataclass(frozen=True, slots=True)
+class Demoted:
+    """The request can't be on time and had allowed to be late: it is served in ``service_class`` from here on.
+
+    Comes before its first token, or not at all.
+    """
+
+    request_id: str
+    service_class: str
+
+
+@dataclass(frozen=True, slots=True)
 class TokenOut:
     """Output token number ``index`` (from 0). Every index comes exactly once, in order."""
 
@@ -93,6 +107,8 @@ class Finished:
     output_tokens: int
     cached_tokens: int
     detail: str = ""
+    retry_after_s: float | None = None
+    """When trying again may help, for one that was shed."""
 
 
-Event = Queued | Rejected | Scheduled | Preempted | TokenOut | Finished
+Event = Queued | Rejected | Demoted | Scheduled | Preempted | TokenOut | Finished

@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from headway.policy.plan import Draw
 from headway.policy.sampling import SamplingParams
+from headway.policy.slo import BATCH, NO_PROMISE, Objective
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,6 +16,10 @@ class RequestSpec:
 
     ``deadline_s`` is the absolute time after which no work is done for it; None means none.
     ``salt`` separates tenants in the prefix cache: blocks are shared only between equal salts.
+
+    ``service_class`` names the class it was asked for in, ``objective`` is what it was promised, ``weight`` what it is
+    worth when not all can be on time. With ``may_demote`` it would rather be served late than refused. ``arrived_s``
+    is when its last byte came in (None: when it is submitted); promises count from there. ``tenant`` is who sent it.
     """
 
     request_id: str
@@ -23,6 +28,12 @@ class RequestSpec:
     sampling: SamplingParams = field(default_factory=SamplingParams)
     deadline_s: float | None = None
     salt: bytes = b""
+    service_class: str = BATCH.name
+    objective: Objective = NO_PROMISE
+    weight: float = 1.0
+    may_demote: bool = False
+    arrived_s: float | None = None
+    tenant: str = ""
 
 
 class State(StrEnum):
