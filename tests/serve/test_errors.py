@@ -40,11 +40,24 @@ def test_retry_advice_is_rounded_up() -> None:
     assert headers == {"retry-after": "2", "retry-after-ms": "1251", "x-should-retry": "true"}
 
 
+@pytest.mark.parametrize(("wait_s", "should_retry"), [(0.25, "true"), (None, "false")])
+def test_who_was_refused_for_overload_tries_again_only_when_told_when(wait_s: float | None, should_retry: str) -> None:
+    """None means that it can't be on time even if it were alone from now on: trying again only adds load."""
+    door = ApiError.from_rejected(Rejected("r", RejectReason.OVERLOADED, "busy", retry_after_s=wait_s))
+    queue = ApiError.from_finished(Finished("r", FinishReason.SHED, 1, 0, 0, retry_after_s=wait_s))
+    for error in (door, queue):
+        assert (error.status, error_of(error.body())["type"]) == (429, "rate_limit_error")
+        assert error_of(error.body())["code"] == "overloaded"
+        assert error.headers()["x-should-retry"] == should_retry
+        assert error.headers().get("retry-after-ms") == (None if wait_s is None else "250")
+
+
 @pytest.mark.parametrize("reason", list(RejectReason))
 def test_every_rejection_has_an_answer(reason: RejectReason) -> None:
     error = ApiError.from_rejected(Rejected("r", reason, "because", limit=1, value=2, retry_after_s=3.0))
     expected = {
         RejectReason.QUEUE_FULL: 429,
+        RejectReason.OVERLOADED: 429,
         RejectReason.NOT_READY: 503,
         RejectReason.DRAINING: 503,
         RejectReason.EXPIRED: 504,
@@ -54,7 +67,13 @@ def test_every_rejection_has_an_answer(reason: RejectReason) -> None:
 
 
 @pytest.mark.parametrize(
-    ("reason", "status"), [(FinishReason.ABORTED, 503), (FinishReason.EXPIRED, 504), (FinishReason.FAILED, 500)]
+    ("reason", "status"),
+    [
+        (FinishReason.ABORTED, 503),
+        (FinishReason.SHED, 429),
+        (FinishReason.EXPIRED, 504),
+        (FinishReason.FAILED, 500),
+    ],
 )
 def test_every_failed_end_has_an_answer(reason: FinishReason, status: int) -> None:
     error = ApiError.from_finished(Finished("r", reason, 1, 2, 0, detail="what happened"))

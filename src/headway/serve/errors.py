@@ -29,10 +29,12 @@ class Reason(StrEnum):
     INVALID_JSON = "invalid_json"
     INVALID_TYPE = "invalid_type"
     INVALID_VALUE = "invalid_value"
+    INVALID_HEADER = "invalid_header"
     MISSING_PARAMETER = "missing_required_parameter"
     UNSUPPORTED_PARAMETER = "unsupported_parameter"
     CONTEXT_LENGTH = "context_length_exceeded"
     KV_CAPACITY = "kv_capacity_exceeded"
+    IMPOSSIBLE = "objective_impossible"
     INVALID_API_KEY = "invalid_api_key"
     HOST_NOT_ALLOWED = "host_not_allowed"
     MODEL_NOT_FOUND = "model_not_found"
@@ -43,6 +45,7 @@ class Reason(StrEnum):
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
     HEADERS_TOO_LARGE = "headers_too_large"
     QUEUE_FULL = "queue_full"
+    OVERLOADED = "overloaded"
     CLIENT_CLOSED = "client_closed_request"
     ENGINE_FAILED = "engine_failed"
     INTERNAL = "internal_error"
@@ -55,7 +58,7 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """How a reason is answered. ``retry_after_s`` is the advice when nothing better is known; None: never retry."""
+    """How a reason is answered. ``retry_after_s`` is the advice when the error brings none; None: then don't retry."""
 
     status: int
     type: str
@@ -63,16 +66,22 @@ class Answer:
 
 
 _CALLER = "invalid_request_error"
+_BUSY = "rate_limit_error"
+
+RETRIED = frozenset({429, 503})
+"""The statuses of what may pass by itself. Errors with any other never advise to try again."""
 
 ANSWERS: dict[Reason, Answer] = {
     Reason.INVALID_REQUEST: Answer(400, _CALLER),
     Reason.INVALID_JSON: Answer(400, _CALLER),
     Reason.INVALID_TYPE: Answer(400, _CALLER),
     Reason.INVALID_VALUE: Answer(400, _CALLER),
+    Reason.INVALID_HEADER: Answer(400, _CALLER),
     Reason.MISSING_PARAMETER: Answer(400, _CALLER),
     Reason.UNSUPPORTED_PARAMETER: Answer(400, _CALLER),
     Reason.CONTEXT_LENGTH: Answer(400, _CALLER),
     Reason.KV_CAPACITY: Answer(400, _CALLER),
+    Reason.IMPOSSIBLE: Answer(400, _CALLER),
     Reason.INVALID_API_KEY: Answer(401, "authentication_error"),
     Reason.HOST_NOT_ALLOWED: Answer(403, "permission_error"),
     Reason.MODEL_NOT_FOUND: Answer(404, _CALLER),
@@ -81,7 +90,8 @@ ANSWERS: dict[Reason, Answer] = {
     Reason.REQUEST_TIMEOUT: Answer(408, _CALLER),
     Reason.BODY_TOO_LARGE: Answer(413, _CALLER),
     Reason.UNSUPPORTED_MEDIA_TYPE: Answer(415, _CALLER),
-    Reason.QUEUE_FULL: Answer(429, "rate_limit_error", retry_after_s=1.0),
+    Reason.QUEUE_FULL: Answer(429, _BUSY, retry_after_s=1.0),
+    Reason.OVERLOADED: Answer(429, _BUSY),
     Reason.HEADERS_TOO_LARGE: Answer(431, _CALLER),
     Reason.CLIENT_CLOSED: Answer(499, _CALLER),
     Reason.ENGINE_FAILED: Answer(500, "server_error"),
@@ -95,6 +105,7 @@ ANSWERS: dict[Reason, Answer] = {
 
 FAILURES: dict[FinishReason, tuple[Reason, str]] = {
     FinishReason.ABORTED: (Reason.STOPPED, "The request was ended by the server before it was complete."),
+    FinishReason.SHED: (Reason.OVERLOADED, "The server is too busy to answer in the time that was promised."),
     FinishReason.EXPIRED: (Reason.DEADLINE, "The request's deadline passed before it was complete."),
     FinishReason.FAILED: (Reason.ENGINE_FAILED, "The engine could not go on with this request."),
 }
@@ -122,7 +133,8 @@ class ApiError(Exception):
     def from_finished(cls, event: Finished) -> ApiError:
         """The answer to a request that ended without success."""
         reason, message = FAILURES[event.reason]
-        return cls(reason, f"{message} ({event.detail})" if event.detail else message)
+        message = f"{message} ({event.detail})" if event.detail else message
+        return cls(reason, message, retry_after_s=event.retry_after_s)
 
     @property
     def status(self) -> int:
@@ -131,8 +143,10 @@ class ApiError(Exception):
     @property
     def retry_after_s(self) -> float | None:
         """When trying again may help, in seconds from now; None: the same request will not succeed."""
-        advice = ANSWERS[self.reason].retry_after_s
-        return advice if advice is None or self._retry_after_s is None else self._retry_after_s
+        answer = ANSWERS[self.reason]
+        if answer.status not in RETRIED:
+            return None
+        return answer.retry_after_s if self._retry_after_s is None else self._retry_after_s
 
     def headers(self) -> dict[str, str]:
         """Retry advice in the forms that clients read. Names are in lower case."""
