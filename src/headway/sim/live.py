@@ -1,0 +1,45 @@
+"""A call under way: one try of it, as the client and the simulated executor see it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from headway.policy.plan import DrawnToken
+from headway.sim.workload import BACKLOG_INDEX, STOP_TOKEN, Call
+
+
+@dataclass(slots=True, eq=False)
+class Attempt:
+    """Try ``number`` (from 0) of a call. ``token`` is what the executor draws ``output_tokens`` times, then ``stop``.
+
+    Equal draws are one object: nobody changes them, and making them anew is what a simulated step would mostly do.
+    """
+
+    call: Call
+    number: int
+    arrived_s: float
+    request_id: str
+    output_tokens: int
+    token: DrawnToken
+    stop: DrawnToken
+    sent_s: float = 0.0
+    demoted: bool = False
+    cached_tokens: int = 0
+    token_times: list[float] = field(default_factory=list)
+
+    @classmethod
+    def first(cls, call: Call, arrived_s: float | None = None) -> Attempt:
+        return cls._make(call, 0, call.at_s if arrived_s is None else arrived_s)
+
+    def again(self) -> Attempt:
+        return self._make(self.call, self.number + 1, self.arrived_s)
+
+    @classmethod
+    def _make(cls, call: Call, number: int, arrived_s: float) -> Attempt:
+        request_id = f"{call.index}.{number}"
+        token, stop = DrawnToken(request_id, call.index + 1), DrawnToken(request_id, STOP_TOKEN)
+        return cls(call, number, arrived_s, request_id, call.size.output_tokens, token, stop)
+
+    @property
+    def is_backlog(self) -> bool:
+        return self.call.index >= BACKLOG_INDEX

@@ -1,0 +1,78 @@
+"""What became of one call, and whether its promise was kept."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+
+from headway.policy.slo import Objective, late_gaps_allowed
+
+EPSILON_S = 1e-9
+"""Times are sums of many terms; a promise met to a nanosecond is met."""
+
+
+class Outcome(StrEnum):
+    SERVED = "served"  # it has its whole answer
+    SHED = "shed"  # refused for want of capacity, at the door or in the queue (429)
+    REFUSED = "refused"  # refused for good (400)
+    ABORTED = "aborted"  # the client left
+    EXPIRED = "expired"  # its deadline passed
+    FAILED = "failed"
+    UNFINISHED = "unfinished"  # the simulation ended first
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """One call, with all its tries. ``arrived_s``: of the first try; ``sent_s``: of the last.
+
+    Latencies are those of the last try, from ``sent_s``; None where no token came, or no gap. ``itl_p95_s`` and
+    ``itl_worst_s`` are over the call's own gaps. ``e2e_s`` ends when the last token was drawn.
+    """
+
+    index: int
+    service_class: str
+    tenant: str
+    prompt_tokens: int
+    arrived_s: float
+    sent_s: float
+    attempts: int
+    outcome: Outcome
+    reason: str
+    demoted: bool
+    cached_tokens: int
+    output_tokens: int
+    ttft_s: float | None
+    itl_p95_s: float | None
+    itl_worst_s: float | None
+    e2e_s: float | None
+    in_slo: bool
+
+    @property
+    def admitted(self) -> bool:
+        """It was taken in under the promise it came with, and kept: neither refused, shed nor demoted."""
+        return self.outcome not in (Outcome.SHED, Outcome.REFUSED) and not self.demoted
+
+
+def nearest_rank(ordered: list[float], share: float) -> float:
+    """The smallest value that at least ``share`` of the ``ordered`` values are not above. There must be one."""
+    return ordered[max(0, math.ceil(len(ordered) * share - 1e-9) - 1)]
+
+
+def p95_of_gaps(ordered: list[float]) -> float:
+    """The same rule as the scheduler's: what stays once the late gaps that are allowed are taken away."""
+    return ordered[len(ordered) - 1 - late_gaps_allowed(len(ordered))]
+
+
+def keeps(objective: Objective, ttft_s: float | None, itl_p95_s: float | None, e2e_s: float | None) -> bool:
+    """Whether a served call's latencies are within what was promised."""
+
+    def within(value: float | None, promised: float | None) -> bool:
+        return promised is None or value is None or value <= promised + EPSILON_S
+
+    return (
+        ttft_s is not None
+        and within(ttft_s, objective.ttft_s)
+        and within(itl_p95_s, objective.itl_s)
+        and within(e2e_s, objective.e2e_s)
+    )

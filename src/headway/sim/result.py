@@ -1,0 +1,168 @@
+"""What a run showed: a record of every call, and figures over those that arrived in the steady part."""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterable
+from dataclasses import dataclass
+from operator import sub
+
+from headway.sim.live import Attempt
+from headway.sim.record import Outcome, Record, keeps, nearest_rank, p95_of_gaps
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The steady part: warm-up before ``start_s`` and ramp-down after ``end_s`` are cut."""
+
+    start_s: float
+    end_s: float
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.start_s < self.end_s:
+            raise ValueError(f"a window from {self.start_s} to {self.end_s} s holds nothing")
+
+    @property
+    def seconds(self) -> float:
+        return self.end_s - self.start_s
+
+    def holds(self, at_s: float) -> bool:
+        return self.start_s <= at_s < self.end_s
+
+
+@dataclass(frozen=True, slots=True)
+class Percentiles:
+    """Exact, nearest rank, over ``n`` values, in seconds; None for no values."""
+
+    n: int
+    p50: float | None = None
+    p95: float | None = None
+    p99: float | None = None
+
+    @classmethod
+    def of(cls, values: Iterable[float]) -> Percentiles:
+        ordered = sorted(values)
+        if not ordered:
+            return cls(0)
+        return cls(len(ordered), *(nearest_rank(ordered, share) for share in (0.50, 0.95, 0.99)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """Figures over some of the calls. Attainment is a share of those offered, or of those admitted; None of none.
+
+    ``goodput``: calls in SLO a second; ``throughput``: output tokens a second. ``itl`` is over gaps, not over calls.
+    """
+
+    offered: int
+    offered_rate: float
+    admitted: int
+    served: int
+    shed: int
+    demoted: int
+    in_slo: int
+    attainment: float | None
+    attainment_admitted: float | None
+    goodput: float
+    throughput: float
+    ttft: Percentiles
+    itl: Percentiles
+    e2e: Percentiles
+
+
+class Recorder:
+    """Turns calls that end into records. Without ``keep_gaps`` no gap is kept, and memory grows by records alone."""
+
+    def __init__(self, window: Window, keep_gaps: bool) -> None:
+        self._window = window
+        self._keep_gaps = keep_gaps
+        self._records: list[Record] = []
+        self._gaps: dict[str, array[float]] = {}
+        self._tokens: dict[str, int] = {}  # by class, those that came out in the window
+
+    def ended(self, attempt: Attempt, now: float, outcome: Outcome, reason: str) -> None:
+        call, times = attempt.call, attempt.token_times
+        name = call.service_class
+        gaps = list(map(sub, times[1:], times))
+        served = outcome is Outcome.SERVED
+        ttft_s = times[0] - attempt.sent_s if times else None
+        e2e_s = now - attempt.sent_s if served else None
+        if gaps:
+            if self._keep_gaps and self._window.holds(attempt.arrived_s):
+                self._gaps.setdefault(name, array("d")).extend(gaps)
+            gaps.sort()
+        p95_s = p95_of_gaps(gaps) if gaps else None
+        if times:
+            count = bisect_left(times, self._window.end_s) - bisect_left(times, self._window.start_s)
+            self._tokens[name] = self._tokens.get(name, 0) + count
+        self._records.append(
+            Record(
+                index=call.index,
+                service_class=name,
+                tenant=call.tenant,
+                prompt_tokens=call.size.prompt_tokens,
+                arrived_s=attempt.arrived_s,
+                sent_s=attempt.sent_s,
+                attempts=attempt.number + 1,
+                outcome=outcome,
+                reason=str(reason),
+                demoted=attempt.demoted,
+                cached_tokens=attempt.cached_tokens,
+                output_tokens=len(times),
+                ttft_s=ttft_s,
+                itl_p95_s=p95_s,
+                itl_worst_s=gaps[-1] if gaps else None,
+                e2e_s=e2e_s,
+                in_slo=served and keeps(call.objective, ttft_s, p95_s, e2e_s),
+            )
+        )
+
+    def result(self, seconds: float, steps: int) -> Result:
+        records = tuple(sorted(self._records, key=lambda record: (record.arrived_s, record.index)))
+        return Result(self._window, records, seconds, steps, self._gaps, self._tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """All records, in order of arrival. ``seconds``: virtual time until the last call ended."""
+
+    window: Window
+    records: tuple[Record, ...]
+    seconds: float
+    steps: int
+    gaps: dict[str, array[float]]
+    tokens: dict[str, int]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return tuple(sorted({record.service_class for record in self.records}))
+
+    def summary(self, service_class: str | None = None) -> Summary:
+        """Over the calls that arrived in the window: of one class, or of all."""
+        names = self.classes if service_class is None else (service_class,)
+        records = [r for r in self.records if r.service_class in names and self.window.holds(r.arrived_s)]
+        gaps = (gap for name in names for gap in self.gaps.get(name, ()))
+        tokens = sum(self.tokens.get(name, 0) for name in names)
+        return self._summarise(records, Percentiles.of(gaps), tokens / self.window.seconds)
+
+    def _summarise(self, records: list[Record], itl: Percentiles, throughput: float) -> Summary:
+        offered, in_slo = len(records), sum(record.in_slo for record in records)
+        admitted = [record for record in records if record.admitted]
+        kept = sum(record.in_slo for record in admitted)
+        return Summary(
+            offered=offered,
+            offered_rate=offered / self.window.seconds,
+            admitted=len(admitted),
+            served=sum(record.outcome is Outcome.SERVED for record in records),
+            shed=sum(record.outcome is Outcome.SHED for record in records),
+            demoted=sum(record.demoted for record in records),
+            in_slo=in_slo,
+            attainment=in_slo / offered if offered else None,
+            attainment_admitted=kept / len(admitted) if admitted else None,
+            goodput=in_slo / self.window.seconds,
+            throughput=throughput,
+            ttft=Percentiles.of(r.ttft_s for r in records if r.ttft_s is not None),
+            itl=itl,
+            e2e=Percentiles.of(r.e2e_s for r in records if r.e2e_s is not None),
+        )

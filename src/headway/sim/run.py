@@ -1,0 +1,235 @@
+"""The event loop of virtual time: one heap of events, one scheduler, and steps that take as long as a formula says."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from heapq import heappop, heappush
+from random import Random
+from typing import Any
+
+from headway.policy.events import Demoted, Event, Finished, FinishReason, Rejected, RejectReason, TokenOut
+from headway.policy.plan import DrawnToken, ExecutorInfo, StepPlan, StepResult
+from headway.policy.scheduler import Scheduler
+from headway.sim.clients import IMPATIENT, Client
+from headway.sim.hardware import Hardware
+from headway.sim.live import Attempt
+from headway.sim.record import Outcome
+from headway.sim.result import Recorder, Result, Window
+from headway.sim.shape import StepShape
+from headway.sim.workload import Call, Workload
+
+DRAIN_S = 60.0
+"""How long what is in may go on after the last arrival; then it counts as unfinished."""
+
+_STEP_END, _CLIENT, _WAKE = range(3)
+"""Of events at one moment, a step's end comes first, then what clients do."""
+
+_BUSY = (
+    RejectReason.QUEUE_FULL,
+    RejectReason.OVERLOADED,
+    RejectReason.DRAINING,
+    RejectReason.NOT_READY,
+)
+
+MakeScheduler = Callable[[ExecutorInfo], Scheduler]
+Handler = Callable[[float, Any], None]
+
+
+def simulate(
+    workload: Workload,
+    hardware: Hardware,
+    make_scheduler: MakeScheduler,
+    *,
+    rate: float,
+    seconds: float,
+    seed: int = 0,
+    client: Client = IMPATIENT,
+    window: Window | None = None,
+    keep_gaps: bool = True,
+    on_progress: Callable[[float], None] | None = None,
+) -> Result:
+    """Offer ``rate`` requests a second for ``seconds`` of virtual time, then let what is in come to its end.
+
+    The figures of the result are of the calls that arrive in ``window``; without it, the first and the last tenth of
+    the time are cut. Equal arguments give equal results, in any process. ``on_progress`` is told the virtual time.
+    """
+    if not (0.0 < rate < math.inf and 0.0 < seconds < math.inf):
+        raise ValueError(f"rate and seconds must be above 0 and finite, not {rate} and {seconds}")
+    window = window or Window(0.1 * seconds, 0.9 * seconds)
+    recorder = Recorder(window, keep_gaps)
+    calls = _until(workload.calls(rate, seed), seconds)
+    simulation = Simulation(calls, hardware, make_scheduler, recorder, seed=seed, client=client)
+    if workload.backlog is not None:
+        simulation.keep_busy(workload.backlog_calls(seed), workload.backlog.depth, seconds)
+    simulation.run(seconds + DRAIN_S, on_progress)
+    return recorder.result(simulation.now, simulation.steps)
+
+
+def _until(calls: Iterable[Call], seconds: float) -> Iterator[Call]:
+    for call in calls:
+        if call.at_s >= seconds:
+            return
+        yield call
+
+
+class Simulation:
+    """One run. Drives the scheduler exactly as the server's driver does: a request is submitted when it comes, also
+    while a step runs; the next step is planned at the moment the last one has been applied."""
+
+    def __init__(
+        self,
+        calls: Iterator[Call],
+        hardware: Hardware,
+        make_scheduler: MakeScheduler,
+        recorder: Recorder,
+        *,
+        seed: int,
+        client: Client,
+    ) -> None:
+        self.now = 0.0
+        self.steps = 0
+        self.scheduler = make_scheduler(hardware.info)
+        self._hardware = hardware
+        self._recorder = recorder
+        self._client = client
+        self._jitter = Random(f"{seed} client")
+        self._noise = Random(f"{seed} noise")
+        self._attempts: dict[str, Attempt] = {}  # those that the scheduler has
+        self._in_flight: StepPlan | None = None
+        self._wake_s = math.inf
+        self._heap: list[tuple[float, int, int, Handler, Any]] = []
+        self._pushed = 0
+        self._calls = calls
+        self._backlog: Iterator[Call] | None = None
+        self._backlog_until_s = 0.0
+        self._next_arrival()
+
+    def keep_busy(self, calls: Iterator[Call], depth: int, until_s: float) -> None:
+        """Keep ``depth`` calls of a backlog with the server."""
+        self._backlog, self._backlog_until_s = calls, until_s
+        for _ in range(depth):
+            self._refill(0.0, 0.0)
+
+    def run(self, until_s: float, on_progress: Callable[[float], None] | None = None) -> None:
+        """Go on until nothing is left to happen, or until ``until_s``."""
+        heap = self._heap
+        while heap:
+            now, _, _, handle, what = heappop(heap)
+            if now > until_s:
+                break
+            self.now = now
+            handle(now, what)
+            if self._in_flight is None:
+                self._begin_step(now)
+            if on_progress is not None:
+                on_progress(now)
+        for attempt in self._attempts.values():
+            self._recorder.ended(attempt, self.now, Outcome.UNFINISHED, "")
+
+    # Steps.
+
+    def _begin_step(self, now: float) -> None:
+        scheduler = self.scheduler
+        plan = scheduler.plan(now)
+        self._take(now, scheduler.expire(now))
+        if plan is None:
+            deadline = scheduler.next_deadline_s()
+            if deadline is not None and deadline < self._wake_s:
+                self._wake_s = deadline
+                self._push(max(now, deadline), _WAKE, self._wake, None)
+            return
+        self._in_flight = plan
+        elapsed_s = self._hardware.step_s(StepShape.of(plan))
+        if self._hardware.noise:
+            elapsed_s *= self._noise.lognormvariate(0.0, self._hardware.noise)
+        self._push(now + elapsed_s, _STEP_END, self._end_step, (plan, elapsed_s))
+
+    def _end_step(self, now: float, step: tuple[StepPlan, float]) -> None:
+        plan, elapsed_s = step
+        self._in_flight = None
+        self.steps += 1
+        attempts = self._attempts
+        drawn: list[DrawnToken] = []
+        for chunk in plan.chunks:
+            if chunk.draw is not None and (attempt := attempts.get(chunk.request_id)) is not None:
+                drawn.append(attempt.token if chunk.draw.output_index < attempt.output_tokens else attempt.stop)
+        self._take(now, self.scheduler.apply(now, StepResult(plan.step_id, tuple(drawn), (), elapsed_s)))
+
+    def _wake(self, now: float, _: None) -> None:
+        self._wake_s = math.inf
+
+    # Clients.
+
+    def _next_arrival(self) -> None:
+        call = next(self._calls, None)
+        if call is not None:
+            self._push(call.at_s, _CLIENT, self._arrive, call)
+
+    def _arrive(self, now: float, call: Call) -> None:
+        self._next_arrival()
+        self._send(now, Attempt.first(call))
+
+    def _send(self, now: float, attempt: Attempt) -> None:
+        attempt.sent_s = now
+        [answer] = self.scheduler.submit(now, attempt.call.spec(attempt.number, now))
+        if not isinstance(answer, Rejected):
+            self._attempts[attempt.request_id] = attempt
+        elif answer.reason in _BUSY:
+            self._refused(now, attempt, answer.reason, answer.retry_after_s, answer.retry_after_s is not None)
+        else:
+            self._end(now, attempt, Outcome.REFUSED, answer.reason)
+
+    def _refused(self, now: float, attempt: Attempt, reason: str, retry_after_s: float | None, retry: bool) -> None:
+        """A 429 or 503: the client tries again, or leaves it."""
+        wait_s = self._client.wait_s(attempt.number, retry_after_s, self._jitter) if retry else None
+        if wait_s is None:
+            self._end(now, attempt, Outcome.SHED, reason)
+        else:
+            self._push(now + wait_s, _CLIENT, self._send, attempt.again())
+
+    def _end(self, now: float, attempt: Attempt, outcome: Outcome, reason: str) -> None:
+        self._recorder.ended(attempt, now, outcome, reason)
+        if attempt.is_backlog:
+            self._refill(now, 0.0 if outcome is Outcome.SERVED else BACKLOG_PAUSE_S)
+
+    def _refill(self, now: float, pause_s: float) -> None:
+        if self._backlog is not None and now < self._backlog_until_s:
+            call = next(self._backlog)
+            self._push(now + pause_s, _CLIENT, self._send, Attempt.first(call, now + pause_s))
+
+    # The scheduler's news.
+
+    def _take(self, now: float, events: list[Event]) -> None:
+        attempts = self._attempts
+        for event in events:
+            if type(event) is TokenOut:  # nearly all are
+                attempts[event.request_id].token_times.append(now)
+            elif type(event) is Finished:
+                self._finished(now, event)
+            elif type(event) is Demoted:
+                attempts[event.request_id].demoted = True
+
+    def _finished(self, now: float, event: Finished) -> None:
+        attempt = self._attempts.pop(event.request_id)
+        attempt.cached_tokens = event.cached_tokens
+        if event.reason is FinishReason.SHED:
+            self._refused(now, attempt, event.reason, event.retry_after_s, event.retry_after_s is not None)
+        else:
+            self._end(now, attempt, _OUTCOMES[event.reason], event.reason)
+
+    def _push(self, at_s: float, rank: int, handle: Handler, what: Any) -> None:
+        self._pushed += 1
+        heappush(self._heap, (at_s, rank, self._pushed, handle, what))
+
+
+BACKLOG_PAUSE_S = 1.0
+"""How long the backlog waits before its next call when one was refused or failed."""
+
+_OUTCOMES = {
+    FinishReason.STOP: Outcome.SERVED,
+    FinishReason.LENGTH: Outcome.SERVED,
+    FinishReason.ABORTED: Outcome.ABORTED,
+    FinishReason.EXPIRED: Outcome.EXPIRED,
+    FinishReason.FAILED: Outcome.FAILED,
+}

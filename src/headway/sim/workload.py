@@ -1,0 +1,200 @@
+"""Who asks for what, and when: calls of clients, drawn from a seed or replayed from a trace."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from heapq import merge
+from itertools import count
+from random import Random
+from typing import Protocol
+
+from headway.policy.request import RequestSpec
+from headway.policy.sampling import SamplingParams
+from headway.policy.slo import NO_PROMISE, Objective
+from headway.sim.arrivals import Process
+from headway.sim.lengths import Lengths, scale
+
+STOP_TOKEN = 0
+SHARED_TOKENS = 1 << 31
+"""Tokens from here on belong to shared prefixes; below, call number i has token i + 1 to itself."""
+
+_SAMPLING = SamplingParams(stop_token_ids=(STOP_TOKEN,))
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """The tokens of one call. ``prefix``: labels of its prompt's leading blocks, of ``prefix_block`` tokens each (the
+    last may be cut); two prompts share what their labels share."""
+
+    prompt_tokens: int
+    output_tokens: int
+    prefix: tuple[int, ...] = ()
+    prefix_block: int = 512
+
+    def scaled(self, factor: float) -> Size:
+        prompt, output = scale(self.prompt_tokens, factor), scale(self.output_tokens, factor)
+        return Size(prompt, output, self.prefix, scale(self.prefix_block, factor))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """What one client wants once. ``output_tokens`` is the answer's true length, which no scheduler is told."""
+
+    index: int
+    at_s: float
+    size: Size
+    max_tokens: int
+    service_class: str
+    objective: Objective = NO_PROMISE
+    weight: float = 1.0
+    may_demote: bool = False
+    tenant: str = ""
+
+    def prompt(self) -> tuple[int, ...]:
+        size, own = self.size, self.index + 1
+        if not size.prefix:
+            return (own,) * size.prompt_tokens
+        tokens: list[int] = []
+        for label in size.prefix:
+            tokens += [SHARED_TOKENS + label] * size.prefix_block
+        tokens += [own] * (size.prompt_tokens - len(tokens))
+        return tuple(tokens[: size.prompt_tokens])
+
+    def spec(self, attempt: int, now: float) -> RequestSpec:
+        """The request that attempt number ``attempt`` (from 0) sends."""
+        return RequestSpec(
+            request_id=f"{self.index}.{attempt}",
+            prompt=self.prompt(),
+            max_tokens=self.max_tokens,
+            sampling=_SAMPLING,
+            service_class=self.service_class,
+            objective=self.objective,
+            weight=self.weight,
+            may_demote=self.may_demote,
+            arrived_s=now,
+            tenant=self.tenant,
+            salt=self.tenant.encode(),
+        )
+
+
+class Source(Protocol):
+    """Arrival times and sizes together, since a trace has them together."""
+
+    @property
+    def longest_output(self) -> int: ...
+
+    def draws(self, rate: float, seed: str) -> Iterator[tuple[float, Size]]:
+        """Endless times, ``rate`` a second on average, and sizes. The sizes don't depend on the rate."""
+        ...
+
+    def scaled(self, factor: float) -> Source:
+        """The same with all lengths times ``factor``."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Synthetic:
+    """Arrivals of a process; prompts and answers independent of them and of each other."""
+
+    process: Process
+    prompt: Lengths
+    output: Lengths
+
+    @property
+    def longest_output(self) -> int:
+        return self.output.longest
+
+    def draws(self, rate: float, seed: str) -> Iterator[tuple[float, Size]]:
+        prompts, outputs = Random(f"{seed} prompts"), Random(f"{seed} outputs")
+        now = 0.0
+        for gap in self.process.gaps(Random(f"{seed} gaps")):
+            now += gap / rate
+            yield now, Size(self.prompt.draw(prompts), self.output.draw(outputs))
+
+    def scaled(self, factor: float) -> Synthetic:
+        return Synthetic(self.process, self.prompt.scaled(factor), self.output.scaled(factor))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traffic:
+    """One kind of request in a workload. ``share``: of the workload's rate. Each asks for at most ``max_tokens``."""
+
+    source: Source
+    service_class: str
+    objective: Objective = NO_PROMISE
+    share: float = 1.0
+    max_tokens: int | None = None
+    weight: float = 1.0
+    may_demote: bool = False
+    tenant: str = ""
+
+    def calls(self, rate: float, seed: str) -> Iterator[Call]:
+        """Calls in order of time, all with index 0."""
+        cap = self.max_tokens or self.source.longest_output
+        for at_s, size in self.source.draws(rate * self.share, seed):
+            yield Call(
+                index=0,
+                at_s=at_s,
+                size=size,
+                max_tokens=cap,
+                service_class=self.service_class,
+                objective=self.objective,
+                weight=self.weight,
+                may_demote=self.may_demote,
+                tenant=self.tenant,
+            )
+
+    def scaled(self, lengths: float, promise: float) -> Traffic:
+        cap = None if self.max_tokens is None else scale(self.max_tokens, lengths)
+        objective = scale_objective(self.objective, promise)
+        return replace(self, source=self.source.scaled(lengths), max_tokens=cap, objective=objective)
+
+
+def scale_objective(objective: Objective, factor: float) -> Objective:
+    def times(value: float | None) -> float | None:
+        return None if value is None else value * factor
+
+    return Objective(ttft_s=times(objective.ttft_s), itl_s=times(objective.itl_s), e2e_s=times(objective.e2e_s))
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """Endless work: ``depth`` requests are with the server at any time, the next comes when one ends."""
+
+    traffic: Traffic
+    depth: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload:
+    """Kinds of traffic whose shares add up to 1, and perhaps a backlog."""
+
+    name: str
+    description: str
+    traffic: tuple[Traffic, ...]
+    backlog: Backlog | None = None
+
+    def calls(self, rate: float, seed: int) -> Iterator[Call]:
+        """Endless calls in order of time, numbered from 0: ``rate`` a second over all kinds."""
+        streams = [kind.calls(rate, f"{seed} {number}") for number, kind in enumerate(self.traffic)]
+        for index, call in enumerate(merge(*streams, key=lambda call: call.at_s)):
+            yield replace(call, index=index)
+
+    def backlog_calls(self, seed: int) -> Iterator[Call]:
+        """The backlog's calls, endless; their times mean nothing. Numbered from above all others."""
+        if self.backlog is None:
+            return
+        calls = self.backlog.traffic.calls(1.0, f"{seed} backlog")
+        for index, call in zip(count(BACKLOG_INDEX), calls, strict=False):
+            yield replace(call, index=index)
+
+    def scaled(self, *, lengths: float = 1.0, promise: float = 1.0) -> Workload:
+        """The same with all lengths times ``lengths`` and all promised times times ``promise``, for other machines."""
+        backlog = self.backlog
+        if backlog is not None:
+            backlog = Backlog(backlog.traffic.scaled(lengths, promise), backlog.depth)
+        return replace(self, traffic=tuple(kind.scaled(lengths, promise) for kind in self.traffic), backlog=backlog)
+
+
+BACKLOG_INDEX = 1 << 30
