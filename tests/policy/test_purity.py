@@ -20,7 +20,10 @@ ALLOWED = {
     "enum",
     "hashlib",
     "heapq",
+    "itertools",
+    "json",
     "math",
+    "operator",
     "typing",
 }
 FORBIDDEN_NAMES = {"open", "print", "input", "exec", "eval", "hash", "id", "globals", "__import__", "breakpoint"}

@@ -1,0 +1,86 @@
+"""Non-negative least squares, from the normal equations, for a few dozen unknowns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import sqrt
+from operator import mul
+
+RIDGE = 1e-9
+"""Added to the diagonal, which is scaled to 1, so that columns that depend on each other can be told apart."""
+TOLERANCE = 1e-9
+ROUNDS_PER_UNKNOWN = 3
+"""The method ends by itself after about as many rounds as there are unknowns; rounding must not keep it going."""
+
+
+def non_negative_least_squares(
+    gram: Sequence[Sequence[float]], moment: Sequence[float], support: Sequence[int] = ()
+) -> list[float]:
+    """The x >= 0 with the least |A x - b|, given ``gram`` = A'A and ``moment`` = A'b.
+
+    The active-set method of Lawson and Hanson (1974) on the normal equations (Bro and De Jong, 1997). ``support``:
+    unknowns expected to be above 0, those of the last solution, say; with a good guess one round is enough.
+    """
+    count = len(moment)
+    scale = [1.0 / sqrt(gram[i][i]) if gram[i][i] > 0.0 else 0.0 for i in range(count)]
+    matrix = [[gram[i][j] * scale[i] * scale[j] for j in range(count)] for i in range(count)]
+    target = [moment[i] * scale[i] for i in range(count)]
+    solution = [0.0] * count
+    free = sorted(i for i in support if scale[i] > 0.0)
+    for _ in range(ROUNDS_PER_UNKNOWN * count):
+        free = _settle(matrix, target, solution, free)
+        gains = [target[i] - sum(map(mul, matrix[i], solution)) if scale[i] > 0.0 else 0.0 for i in range(count)]
+        bound = [i for i in range(count) if solution[i] == 0.0 and gains[i] > TOLERANCE]
+        if not bound:
+            break
+        free = sorted({*free, max(bound, key=gains.__getitem__)})
+    return [value * factor for value, factor in zip(solution, scale, strict=True)]
+
+
+def _settle(
+    matrix: Sequence[Sequence[float]], target: Sequence[float], solution: list[float], free: list[int]
+) -> list[int]:
+    """Move ``solution`` to the best one over the unknowns in ``free``; those that reach 0 on the way leave ``free``."""
+    while free:
+        best = _solve([[matrix[i][j] for j in free] for i in free], [target[i] for i in free])
+        if min(best) > 0.0:
+            for i, value in zip(free, best, strict=True):
+                solution[i] = value
+            break
+        # Go towards the best until the first unknown reaches 0, and leave it there.
+        steps = [
+            solution[i] / (solution[i] - value)
+            if value <= 0.0 and solution[i] > 0.0
+            else (0.0 if value <= 0.0 else 1.0)
+            for i, value in zip(free, best, strict=True)
+        ]
+        step = min(steps)
+        for i, value, limit in zip(free, best, steps, strict=True):
+            solution[i] = 0.0 if limit <= step else solution[i] + step * (value - solution[i])
+        free = [i for i, limit in zip(free, steps, strict=True) if limit > step]
+    for i in range(len(solution)):
+        if i not in free:
+            solution[i] = 0.0
+    return free
+
+
+def _solve(matrix: Sequence[Sequence[float]], target: Sequence[float]) -> list[float]:
+    """Solve for a symmetric positive definite matrix with a diagonal of ones, by Cholesky's factors."""
+    count = len(target)
+    rows: list[list[float]] = []
+    forward: list[float] = []
+    for i in range(count):
+        row: list[float] = []
+        source = matrix[i]
+        for j in range(i):
+            other = rows[j]
+            row.append((source[j] - sum(map(mul, row, other))) / other[j])
+        row.append(sqrt(max(source[i] + RIDGE - sum(map(mul, row, row)), RIDGE)))
+        forward.append((target[i] - sum(map(mul, row, forward))) / row[i])
+        rows.append(row)
+    solution = [0.0] * count
+    for i in range(count - 1, -1, -1):
+        solution[i] = value = forward[i] / rows[i][i]
+        for j, factor in enumerate(rows[i][:i]):
+            forward[j] -= factor * value
+    return solution

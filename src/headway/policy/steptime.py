@@ -1,0 +1,176 @@
+"""How long a step takes: predicted from what is in it, learned from the steps that ran.
+
+    time = speed x (f(tokens) + a x sequences + b x decode_context + c x prefill_reads)
+
+``f`` is increasing and piecewise linear, so that a processor that needs large batches to be efficient (steep, then
+flat), one that waits for memory first (flat, then steep) and one with steps in between can all be described. Nothing
+in it is negative, so more work never takes less time, and how much work fits a given time can be found.
+
+Two things are learned at two paces. The *shape* (all but ``speed``) belongs to model and machine: it is fitted to
+samples of every kind of step seen, rare ones included, as relative errors count. ``speed`` is what the machine
+makes of it right now: the median of the latest steps against the shape. It follows a noisy neighbour or a clock that
+drops within a few steps, and one odd step does not move it. Samples are kept as they would be at speed 1.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection
+
+from headway.policy.stepfile import StepTimeState, read, write
+from headway.policy.stepfit import PRIOR, Samples
+from headway.policy.stepshape import StepShape, is_step
+from headway.policy.tail import Tail
+
+__all__ = ("StepShape", "StepTimeModel")
+
+SPEED_STEPS = 11
+"""Steps whose median is the speed: a change is believed once half of them, and one, show it."""
+SPEED_STEPS_MIN = 3
+REFIT_STEPS = 64
+REFIT_UNFAMILIAR_STEPS = 8
+"""Steps between fits: all, or those of kinds that the last fit did not know."""
+RECENT_STEPS = 1024
+"""Steps over which error and coverage are told."""
+TIME_MIN_S, TIME_MAX_S = 1e-6, 3600.0
+
+
+class StepTimeModel:
+    """Predicts the time of a step, and learns from each that ran. Deterministic: no clock, no chance.
+
+    Predictions are positive and finite, and never fall when any feature grows (``tail_s``: among steps that only
+    decode, and among steps that prefill as well). Before the first sample they are those of a slow machine.
+    """
+
+    def __init__(self) -> None:
+        self.samples = 0
+        self.ignored = 0
+        self._speed = 1.0
+        self._costs = PRIOR
+        self._decode_tail = Tail()
+        self._mixed_tail = Tail()
+        self._kept = Samples()
+        self._steps_since_fit = 0
+        self._unfamiliar_since_fit = 0
+        self._latest: deque[tuple[StepShape, float]] = deque(maxlen=SPEED_STEPS)
+        self._ratios: deque[float] = deque(maxlen=SPEED_STEPS)
+        self._errors: deque[float] = deque(maxlen=RECENT_STEPS)
+        self._within: deque[bool] = deque(maxlen=RECENT_STEPS)
+
+    # Asking.
+
+    def predict_s(self, tokens: int, sequences: int, decode_context: int, prefill_reads: float) -> float:
+        """The typical time of such a step."""
+        return self._speed * self._costs.time_s(tokens, sequences, decode_context, prefill_reads)
+
+    def tail_s(self, tokens: int, sequences: int, decode_context: int, prefill_reads: float) -> float:
+        """The time that 95 % of such steps stay within."""
+        tail = self._mixed_tail if prefill_reads > 0.0 else self._decode_tail
+        return tail.margin * self.predict_s(tokens, sequences, decode_context, prefill_reads)
+
+    def chunk_within(
+        self,
+        tokens: int,
+        sequences: int,
+        decode_context: int,
+        prefill_reads: float,
+        start: int,
+        most: int,
+        time_s: float,
+    ) -> int:
+        """The largest p in 0..most such that the step with one more chunk of p tokens after ``start`` stays within
+        ``time_s``, by ``tail_s``; 0 if no chunk does."""
+        tail_s, sequences = self.tail_s, sequences + 1
+        low, high = 0, most + 1  # low fits, high does not
+        probe = most  # most of the time all of it fits
+        while high - low > 1:
+            reads = prefill_reads + probe * (start + probe / 2)
+            if tail_s(tokens + probe, sequences, decode_context, reads) <= time_s:
+                low = probe
+            else:
+                high = probe
+            probe = (low + high) >> 1
+        return low
+
+    @property
+    def median_error(self) -> float:
+        """Median of |predicted - actual| / actual over the latest steps, each predicted before it ran; 0 if none."""
+        return sorted(self._errors)[len(self._errors) // 2] if self._errors else 0.0
+
+    @property
+    def coverage(self) -> float:
+        """Share of the latest steps that stayed within ``tail_s``; 1 if there were none."""
+        return sum(self._within) / len(self._within) if self._within else 1.0
+
+    # Learning.
+
+    def observe(self, shape: StepShape, elapsed_s: float) -> None:
+        """Learn from a step that took ``elapsed_s`` from plan to apply. What can't be a step's time is ignored."""
+        if not (TIME_MIN_S <= elapsed_s <= TIME_MAX_S and is_step(shape)):
+            self.ignored += 1
+            return
+        self.samples += 1
+        unhurried_s = self._unhurried_s(shape)
+        self._judge(shape.prefill_reads > 0.0, elapsed_s / (self._speed * unhurried_s))
+        self._steps_since_fit += 1
+        if self._kept.is_familiar(shape):
+            self._latest.append((shape, elapsed_s))
+            self._ratios.append(elapsed_s / unhurried_s)
+            if len(self._ratios) >= SPEED_STEPS_MIN:
+                self._speed = _median(self._ratios)
+            if len(self._latest) == SPEED_STEPS:
+                # The step in the middle is kept: the median around it is the speed that it ran at.
+                middle, middle_s = self._latest[SPEED_STEPS // 2]
+                self._kept.add(middle, middle_s / self._speed)
+        else:  # it would tell more about the kind of step than about the machine's speed
+            self._kept.add(shape, elapsed_s / self._speed)
+            self._unfamiliar_since_fit += 1
+        if self._steps_since_fit >= REFIT_STEPS or self._unfamiliar_since_fit >= REFIT_UNFAMILIAR_STEPS:
+            self.refit()
+
+    def refit(self) -> None:
+        """Fit the shape to all that is known. ``observe`` does it every so often."""
+        self._steps_since_fit = self._unfamiliar_since_fit = 0
+        is_first = self._costs is PRIOR
+        self._costs = self._kept.fit(self._costs)
+        if is_first:
+            self._costs = self._kept.fit(self._costs)  # what is relative to the last fit was relative to a mere guess
+        if len(self._latest) >= SPEED_STEPS_MIN:
+            self._ratios = deque((t / self._unhurried_s(shape) for shape, t in self._latest), maxlen=SPEED_STEPS)
+            self._speed = _median(self._ratios)
+
+    # Keeping.
+
+    def to_json(self) -> str:
+        """All that predictions and later fits depend on, but not the latest steps."""
+        tails = (self._decode_tail, self._mixed_tail)
+        return write(StepTimeState(self._speed, self._costs, tails, tuple(self._kept)))
+
+    @classmethod
+    def from_json(cls, text: str) -> StepTimeModel:
+        """A model that predicts as the one saved did. Raises ValueError, with one clear line, on anything else."""
+        state = read(text)
+        model = cls()
+        model._speed, model._costs = state.speed, state.costs
+        model._decode_tail, model._mixed_tail = state.tails
+        for shape, time_s in state.samples:
+            model._kept.add(shape, time_s)
+        model._kept.recognise()
+        return model
+
+    # Parts of observe.
+
+    def _judge(self, is_mixed: bool, ratio: float) -> None:
+        """Compare a step with what was predicted for it. ``ratio``: actual over predicted."""
+        tail = self._mixed_tail if is_mixed else self._decode_tail
+        self._errors.append(abs(1.0 / ratio - 1.0))
+        self._within.append(ratio <= tail.margin)
+        tail.observe(ratio)
+
+    def _unhurried_s(self, shape: StepShape) -> float:
+        """The time at speed 1."""
+        return self._costs.time_s(shape.tokens, shape.sequences, shape.decode_context, shape.prefill_reads)
+
+
+def _median(values: Collection[float]) -> float:
+    return sorted(values)[len(values) // 2]
