@@ -147,10 +147,11 @@ def test_metrics_tell_what_happened() -> None:
     assert value("headway_requests_total", route=CHAT, outcome="invalid_json") == 1
     assert value("headway_http_responses_total", route=CHAT, status="400") == 1
     assert value("headway_output_tokens_total") == 5
-    assert value("headway_time_to_first_token_seconds_count") == 1
-    assert value("headway_inter_token_latency_seconds_count") == 4
+    assert value("headway_time_to_first_token_seconds_count", service_class="interactive") == 1
+    assert value("headway_inter_token_latency_seconds_count", service_class="interactive") == 4
+    assert value("headway_inter_token_latency_seconds_count", service_class="batch") == 0
     assert value("headway_time_per_output_token_seconds_count") == 1
-    assert value("headway_request_duration_seconds_count") == 1
+    assert value("headway_request_duration_seconds_count", service_class="interactive") == 1
     assert value("headway_request_queue_time_seconds_count") == 1
     assert value("headway_ready") == 1
     labels = {"model_name": MODEL, "engine": "0"}

@@ -49,7 +49,8 @@ def test_a_busy_server_says_how_it_is_doing_and_a_quiet_one_says_nothing() -> No
             list(connection.events())
         assert "1 running 0 waiting | " in server.lines[0] or "1 running 0 waiting | " in server.lines[1]
         assert " tok/s | KV " in server.lines[0]
-        assert "p95 TTFT" in server.lines[0]
+        assert "| shed 0" in server.lines[0]
+        assert any("interactive p95 TTFT " in line and "/500 ms" in line for line in server.lines)
         server.wait_idle()
         line = server.node.telemetry  # nothing is recorded by a quiet server
         assert line.tokens_out == 100

@@ -58,7 +58,9 @@ class Choice:
         self.finish_reason = ""
         self.first_out_s: float | None = None
         self.last_out_s: float | None = None
-        """When its first and its last token were written out. The event loop's."""
+        """When its first and its last token were written out. The event loop's, as the next."""
+        self.late_gaps = 0
+        """Gaps between its tokens that were longer than promised."""
         self._wants_logprobs = sampling.logprobs is not None
         self._detokenizer = detokenizer
         self._vocabulary = vocabulary

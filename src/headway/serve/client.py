@@ -19,7 +19,9 @@ T = TypeVar("T")
 
 
 class Client:
-    """``deadline_s``: when they stop waiting, by the service's clock. Other threads read ``gone``."""
+    """``deadline_s``: when they stop waiting, by the service's clock. ``reply``: what they asked for, once it is
+    understood. Other threads read ``gone`` and set ``reply``.
+    """
 
     def __init__(self, deadline_s: float) -> None:
         self.deadline_s = deadline_s
@@ -75,5 +77,5 @@ def timeout_s(scope: Scope, longest_s: float) -> float:
         return longest_s
     name = TIMEOUT_HEADER.decode()
     if not (value.isdigit() and len(value) <= 10 and int(value) > 0):
-        raise ApiError(Reason.INVALID_VALUE, f"'{name}' must be a whole number of milliseconds above 0.", param=name)
+        raise ApiError(Reason.INVALID_HEADER, f"'{name}' must be a whole number of milliseconds above 0.", param=name)
     return min(int(value) / 1000, longest_s)

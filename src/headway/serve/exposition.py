@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
@@ -12,8 +13,10 @@ from prometheus_client.registry import Collector, CollectorRegistry
 from headway import __version__
 from headway.policy.events import FinishReason
 from headway.policy.stats import Stats
+from headway.serve.attainment import SloOutcome
 from headway.serve.histogram import Histogram
 from headway.serve.service import Service
+from headway.serve.state import kv_usage
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
@@ -35,34 +38,54 @@ class _Snapshot(Collector):
 
 def _families(service: Service) -> Iterator[Metric]:
     telemetry = service.telemetry
-    responses: dict[tuple[str, ...], int] = {
-        (route, str(status)): count for (route, status), count in list(telemetry.responses.items())
-    }
-    outcomes: dict[tuple[str, ...], int] = {(*key,): count for key, count in list(telemetry.outcomes.items())}
-    yield _build_info(service)
-    yield _gauge("headway_ready", "1 if the server is ready", float(service.not_ready() is None))
-    yield _labelled("headway_http_responses", "Replies by route and status", ("route", "status"), responses)
-    yield _labelled("headway_requests", "Generation requests by outcome", ("route", "outcome"), outcomes)
-    yield from _latencies(service)
-    yield _gauge("headway_event_loop_lag_max_seconds", "The worst event-loop stall so far", telemetry.loop_lag_max_s)
-    yield _counter("headway_worker_restarts", "Times the engine was lost and started again", service.driver.restarts)
+    yield _gauge("headway_build_info", "What runs here", _build_info(service), _BUILD_LABELS)
+    yield _gauge("headway_ready", "1 if the server is ready", {(): float(service.not_ready() is None)})
+    responses = {(route, str(status)): count for (route, status), count in list(telemetry.responses.items())}
+    yield _counter("headway_http_responses", "Replies by route and status", responses, ("route", "status"))
+    outcomes = dict(list(telemetry.outcomes.items()))
+    yield _counter("headway_requests", "Generation requests by outcome", outcomes, ("route", "outcome"))
+    lag_s, restarts = telemetry.loop_lag_max_s, service.driver.restarts
+    yield _gauge("headway_event_loop_lag_max_seconds", "The worst event-loop stall so far", {(): lag_s})
+    yield _counter("headway_worker_restarts", "Times the engine was lost and started again", {(): restarts})
+    for name, text, histogram in (
+        ("time_per_output_token", "Mean gap of a finished choice", telemetry.token_mean),
+        ("request_queue_time", "From submission to the first step", telemetry.queue),
+        ("event_loop_lag", "How late the event loop ran a timer", telemetry.loop_lag),
+    ):
+        yield _histogram(f"headway_{name}_seconds", text, {(): histogram})
+    yield from _promises(service)
     stats = service.driver.stats()
     if stats is not None:
         yield from _policy(stats)
         yield from _compatible(service, stats)
 
 
-def _latencies(service: Service) -> Iterator[Metric]:
-    telemetry = service.telemetry
-    for name, text, histogram in (
-        ("time_to_first_token", "From the last byte of a request to its first token", telemetry.first_token),
-        ("inter_token_latency", "Gaps between the tokens of one stream", telemetry.token_gap),
-        ("time_per_output_token", "Mean gap of a finished choice", telemetry.token_mean),
-        ("request_duration", "From the last byte of a request to the end of its reply", telemetry.end_to_end),
-        ("request_queue_time", "From submission to the first step", telemetry.queue),
-        ("event_loop_lag", "How late the event loop ran a timer", telemetry.loop_lag),
-    ):
-        yield _histogram(f"headway_{name}_seconds", text, histogram)
+_CLASS = ("service_class",)
+_LATENCIES = {
+    "ttft": ("time_to_first_token", "From the last byte of a request to its first token"),
+    "itl": ("inter_token_latency", "Gaps between the tokens of one stream"),
+    "e2e": ("request_duration", "From the last byte of a request to the end of its reply"),
+}
+
+
+def _promises(service: Service) -> Iterator[Metric]:
+    """What was measured against what was promised, by service class."""
+    classes, now = service.telemetry.classes, service.clock()
+    targets: dict[tuple[str, ...], float] = {}
+    for part, (name, text) in _LATENCIES.items():
+        histograms = {(key,): each.latencies[part].histogram for key, each in classes.items()}
+        yield _histogram(f"headway_{name}_seconds", text, histograms, _CLASS)
+        p95 = {(key,): each.latencies[part].p95(now)[0] for key, each in classes.items()}
+        measured = {key: value for key, value in p95.items() if value is not None}
+        yield _gauge(f"headway_{part}_p95_seconds", f"95th percentile of the last minute: {text}", measured, _CLASS)
+        promised = {key: getattr(each.objective, f"{part}_s") for key, each in service.classes.items()}
+        targets |= {(key, part): value for key, value in promised.items() if value is not None}
+    yield _gauge("headway_slo_target_seconds", "What new requests are promised", targets, (*_CLASS, "metric"))
+    kept = {(key, outcome.value): each.outcomes[outcome] for key, each in classes.items() for outcome in SloOutcome}
+    yield _counter("headway_slo_requests", "Requests by the class asked for and outcome", kept, (*_CLASS, "outcome"))
+    attainment = {(key,): each.attainment(now)[0] for key, each in classes.items()}
+    known = {key: value for key, value in attainment.items() if value is not None}
+    yield _gauge("headway_slo_attainment_ratio", "Share of the last minute's requests in SLO", known, _CLASS)
 
 
 def _policy(stats: Stats) -> Iterator[Metric]:
@@ -73,9 +96,9 @@ def _policy(stats: Stats) -> Iterator[Metric]:
         ("kv_blocks_total", "KV cache blocks", stats.kv_blocks_total),
         ("kv_blocks_used", "KV cache blocks held by requests", stats.kv_blocks_used),
         ("kv_blocks_cached", "KV cache blocks kept for prefixes", stats.kv_blocks_cached),
-        ("kv_usage_ratio", "Share of KV cache blocks held by requests", _kv_usage(stats)),
+        ("kv_usage_ratio", "Share of KV cache blocks held by requests", kv_usage(stats)),
     ):
-        yield _gauge(f"headway_{name}", text, value)
+        yield _gauge(f"headway_{name}", text, {(): value})
     for name, text, value in (
         ("steps", "Steps of the engine", stats.steps),
         ("prompt_tokens", "Prompt tokens of scheduled requests", stats.prompt_tokens),
@@ -86,23 +109,23 @@ def _policy(stats: Stats) -> Iterator[Metric]:
         ("stale_results", "Step results that came too late", stats.stale_results),
         ("ignored_aborts", "Aborts of requests that were not there", stats.ignored_aborts),
     ):
-        yield _counter(f"headway_{name}", text, value)
-    finished: dict[tuple[str, ...], int] = {(reason.value,): count for reason, count in stats.finished.items()}
-    yield _labelled("headway_finished", "Choices by finish reason", ("reason",), finished)
-    rejected: dict[tuple[str, ...], int] = {(reason.value,): count for reason, count in stats.rejected.items()}
-    yield _labelled("headway_rejected", "Choices refused by the policy", ("reason",), rejected)
+        yield _counter(f"headway_{name}", text, {(): value})
+    finished = {(reason.value,): count for reason, count in stats.finished.items()}
+    yield _counter("headway_finished", "Choices by finish reason", finished, ("reason",))
+    rejected = {(reason.value,): count for reason, count in stats.rejected.items()}
+    yield _counter("headway_rejected", "Choices refused by the policy", rejected, ("reason",))
 
 
 def _compatible(service: Service, stats: Stats) -> Iterator[Metric]:
     """The names of vLLM's metrics, with its labels, for dashboards and autoscalers made for it."""
-    labels = {"model_name": service.card.name, "engine": "0"}
+    labels, of_model = ("model_name", "engine"), (service.card.name, "0")
     telemetry = service.telemetry
     for name, text, value in (
         ("num_requests_running", "Requests that hold KV cache", stats.running),
         ("num_requests_waiting", "Requests in the queue", stats.waiting),
-        ("kv_cache_usage_perc", "Share of KV cache in use; 1 is all", _kv_usage(stats)),
+        ("kv_cache_usage_perc", "Share of KV cache in use; 1 is all", kv_usage(stats)),
     ):
-        yield _gauge(f"vllm:{name}", text, value, labels)
+        yield _gauge(f"vllm:{name}", text, {of_model: value}, labels)
     for name, text, value in (
         ("prompt_tokens", "Prompt tokens", stats.prompt_tokens),
         ("generation_tokens", "Tokens generated", stats.output_tokens),
@@ -110,54 +133,45 @@ def _compatible(service: Service, stats: Stats) -> Iterator[Metric]:
         ("prefix_cache_queries", "Tokens looked up in the prefix cache", stats.prompt_tokens),
         ("prefix_cache_hits", "Tokens found in the prefix cache", stats.cached_tokens),
     ):
-        yield _counter(f"vllm:{name}", text, value, labels)
+        yield _counter(f"vllm:{name}", text, {of_model: value}, labels)
     for name, text, histogram in (
-        ("time_to_first_token_seconds", "Time to first token", telemetry.first_token),
-        ("inter_token_latency_seconds", "Gaps between tokens", telemetry.token_gap),
+        ("time_to_first_token_seconds", "Time to first token", telemetry.all_classes("ttft")),
+        ("inter_token_latency_seconds", "Gaps between tokens", telemetry.all_classes("itl")),
         ("request_time_per_output_token_seconds", "Mean gap of a request", telemetry.token_mean),
-        ("e2e_request_latency_seconds", "End to end", telemetry.end_to_end),
+        ("e2e_request_latency_seconds", "End to end", telemetry.all_classes("e2e")),
         ("request_queue_time_seconds", "Time in the queue", telemetry.queue),
     ):
-        yield _histogram(f"vllm:{name}", text, histogram, labels)
-    names = (*labels, "finished_reason")
-    success: dict[tuple[str, ...], int] = {
-        (*labels.values(), reason.value): stats.finished[reason] for reason in (FinishReason.STOP, FinishReason.LENGTH)
-    }
-    yield _labelled("vllm:request_success", "Finished requests", names, success)
+        yield _histogram(f"vllm:{name}", text, {of_model: histogram}, labels)
+    success = {(*of_model, reason.value): stats.finished[reason] for reason in (FinishReason.STOP, FinishReason.LENGTH)}
+    yield _counter("vllm:request_success", "Finished requests", success, (*labels, "finished_reason"))
 
 
-def _kv_usage(stats: Stats) -> float:
-    return stats.kv_blocks_used / stats.kv_blocks_total if stats.kv_blocks_total else 0.0
+_BUILD_LABELS = ("version", "python", "model")
 
 
-def _build_info(service: Service) -> Metric:
-    labels = {"version": __version__, "python": platform.python_version(), "model": service.card.name}
-    return _gauge("headway_build_info", "What runs here", 1.0, labels)
+def _build_info(service: Service) -> dict[tuple[str, ...], float]:
+    return {(__version__, platform.python_version(), service.card.name): 1.0}
 
 
-def _gauge(name: str, text: str, value: float, labels: dict[str, str] | None = None) -> Metric:
-    labels = labels or {}
-    family = GaugeMetricFamily(name, text, labels=list(labels))
-    family.add_metric(list(labels.values()), value)
+# A family is its samples by their label values, in the order of ``labels``.
+
+
+def _gauge(name: str, text: str, values: Mapping[Any, float], labels: Sequence[str] = ()) -> Metric:
+    family = GaugeMetricFamily(name, text, labels=labels)
+    for key, value in values.items():
+        family.add_metric(key, value)
     return family
 
 
-def _counter(name: str, text: str, value: float, labels: dict[str, str] | None = None) -> Metric:
-    labels = labels or {}
-    family = CounterMetricFamily(name, text, labels=list(labels))
-    family.add_metric(list(labels.values()), value)
+def _counter(name: str, text: str, values: Mapping[Any, float], labels: Sequence[str] = ()) -> Metric:
+    family = CounterMetricFamily(name, text, labels=labels)
+    for key, value in values.items():
+        family.add_metric(key, value)
     return family
 
 
-def _labelled(name: str, text: str, labels: tuple[str, ...], values: Mapping[tuple[str, ...], int]) -> Metric:
-    family = CounterMetricFamily(name, text, labels=list(labels))
-    for key, value in list(values.items()):
-        family.add_metric(list(key), value)
-    return family
-
-
-def _histogram(name: str, text: str, histogram: Histogram, labels: dict[str, str] | None = None) -> Metric:
-    labels = labels or {}
-    family = HistogramMetricFamily(name, text, labels=list(labels))
-    family.add_metric(list(labels.values()), histogram.cumulative(), histogram.total)
+def _histogram(name: str, text: str, values: Mapping[Any, Histogram], labels: Sequence[str] = ()) -> Metric:
+    family = HistogramMetricFamily(name, text, labels=labels)
+    for key, histogram in values.items():
+        family.add_metric(key, histogram.cumulative(), histogram.total)
     return family

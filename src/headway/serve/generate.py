@@ -16,6 +16,7 @@ from headway.serve.bodies import Body
 from headway.serve.client import Client, in_pool, timeout_s, watching
 from headway.serve.errors import ApiError, Reason
 from headway.serve.prepare import Call, Prepared
+from headway.serve.promise import read_wishes
 from headway.serve.protocol import WRITER
 from headway.serve.replies import PING
 from headway.serve.reply import Reply, Writer
@@ -36,8 +37,9 @@ async def generate(
 ) -> None:
     """Answer one request. Raises ``ApiError`` if nothing was sent yet, and ``ClientGone``."""
     outcome = Reason.INTERNAL.value
+    client = Client(service.clock() + service.edge_limits.deadline_s)
     try:
-        outcome = await _generate(service, tenant, prepare, scope, receive, send)
+        outcome = await _generate(service, tenant, prepare, client, scope, receive, send)
     except ApiError as error:
         outcome = error.reason.value
         raise
@@ -45,19 +47,19 @@ async def generate(
         outcome = Reason.CLIENT_CLOSED.value
         raise
     finally:
-        service.telemetry.outcomes[route, outcome] += 1
+        service.telemetry.record_outcome(service.clock(), route, outcome, client.reply)
 
 
 async def _generate(
-    service: Service, tenant: Tenant, prepare: Prepare, scope: Scope, receive: Receive, send: Send
+    service: Service, tenant: Tenant, prepare: Prepare, client: Client, scope: Scope, receive: Receive, send: Send
 ) -> str:
     """Returns the outcome: a finish reason, or the code of the error that ended the stream."""
     service.require()
     with service.bodies.one() as body:
         await read_json_body(scope, receive, service.bodies, body)
         received_s = service.clock()
-        client = Client(received_s + timeout_s(scope, service.edge_limits.deadline_s))
-        call = Call(new_request_id(), tenant, received_s, client.deadline_s)
+        client.deadline_s = received_s + timeout_s(scope, service.edge_limits.deadline_s)
+        call = Call(new_request_id(), tenant, received_s, client.deadline_s, read_wishes(scope))
         with service.in_flight.one():
             async with watching(receive, client):
                 prepared = await in_pool(service, client, lambda: _submit(service, prepare, call, body, client))
@@ -66,7 +68,7 @@ async def _generate(
 
 
 async def _answer(service: Service, client: Client, call: Call, prepared: Prepared, scope: Scope, send: Send) -> str:
-    reply = client.reply = prepared.reply
+    reply = prepared.reply
     try:
         if client.gone:
             raise ClientGone
@@ -76,7 +78,7 @@ async def _answer(service: Service, client: Client, call: Call, prepared: Prepar
             service.streams.leave(reply, "the client left")
     if error is not None:
         return error.reason.value
-    service.telemetry.record_reply(reply, service.clock())
+    service.telemetry.record_success(service.clock(), reply)
     return reply.build.choices[0].finish_reason
 
 
@@ -85,7 +87,7 @@ def _submit(service: Service, prepare: Prepare, call: Call, body: Body, client: 
     if client.gone:
         raise ClientGone
     prepared = prepare(service, call, body.data)
-    reply = prepared.reply
+    reply = client.reply = prepared.reply
     if client.gone:
         raise ClientGone
     service.streams.open(reply)

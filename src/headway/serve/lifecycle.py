@@ -26,6 +26,7 @@ from headway.models.source import ModelSource
 from headway.policy.events import Event, FinishReason
 from headway.policy.plan import Executor, ExecutorInfo
 from headway.policy.scheduler import SchedulerConfig
+from headway.policy.slo import ServiceClasses
 from headway.serve.app import App
 from headway.serve.auth import HostCheck, Keyring
 from headway.serve.bounds import RequestLimits
@@ -48,6 +49,9 @@ FLUSH_S = 2.0
 SWITCH_S = 0.001
 """How long a thread may keep Python from the others. A fifth of the default halves the event loop's worst stall."""
 
+POLICIES = ("headway", "static", "aimd", "prefill-first", "vllm")
+"""The first is the default; the others are there to be compared with."""
+
 EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
 
 
@@ -69,6 +73,11 @@ class ServeConfig:
     """How often a busy server says how it is doing."""
     scheduler: SchedulerConfig = field(default_factory=SchedulerConfig)
     restart: RestartPolicy = field(default_factory=RestartPolicy)
+    classes: ServiceClasses = field(default_factory=ServiceClasses)
+    policy: str = "headway"
+    """What decides about steps and admission; one of ``POLICIES``."""
+    never_shed: bool = False
+    """Serve late rather than refuse, whatever was promised."""
     edge: EdgeLimits = field(default_factory=EdgeLimits)
     requests: RequestLimits = field(default_factory=RequestLimits)
 
@@ -79,6 +88,8 @@ class ServeConfig:
             raise ValueError(f"drain_s must be at least 0, not {self.drain_s}")
         if not self.status_s > 0:
             raise ValueError(f"status_s must be above 0, not {self.status_s}")
+        if self.policy not in POLICIES:
+            raise ValueError(f"policy must be one of {', '.join(POLICIES)}, not {self.policy!r}")
         Keyring(self.api_keys, salt_key=b"")  # raises ValueError on a key that can't be one
 
 
@@ -104,7 +115,7 @@ class Node:
         self._hurry = asyncio.Event()
         self._stops = 0
         self._failure: str | None = None
-        self.telemetry = Telemetry()
+        self.telemetry = Telemetry(config.classes)
         self.streams = Streams(self._loop, self.telemetry, abort=self._abort, fail=self._fail)
         self.driver = Driver(
             executor,
@@ -125,6 +136,7 @@ class Node:
             edge_limits=config.edge,
             request_limits=config.requests,
             pool=self._pool,
+            classes=config.classes,
             preparing=asyncio.Semaphore(config.edge.preparing),
             cors_origins=frozenset(config.cors_origins),
             seeds=lambda: secrets.randbits(64),
@@ -230,11 +242,15 @@ class Node:
         last_s = time.monotonic()
         while True:
             await asyncio.sleep(self._config.status_s)
-            stats = await asyncio.to_thread(self.driver.stats)
             now = time.monotonic()
-            if stats is not None and (text := line.next(stats, now - last_s)) is not None:
+            text = await asyncio.to_thread(self._next_line, line, now, now - last_s)  # the driver may be thinking
+            if text is not None:
                 self._report(text)
             last_s = now
+
+    def _next_line(self, line: StatusLine, now: float, elapsed_s: float) -> str | None:
+        stats = self.driver.stats()
+        return None if stats is None else line.next(stats, self.service.classes, now, elapsed_s)
 
 
 def serve(

@@ -14,8 +14,6 @@ from headway.serve.fields import Fields, bad_value, integer, missing, short_text
 TOKENS_MAX = 2**31 - 1
 """Beyond every context; the model's own limit is applied once the prompt is tokenised."""
 
-SERVICE_TIERS = ("auto", "default", "flex", "scale", "priority")
-
 _SEED_MODULUS = 1 << 64
 
 
@@ -23,8 +21,7 @@ _SEED_MODULUS = 1 << 64
 class Options:
     """Everything but the prompt. ``None`` means that the request didn't say.
 
-    ``logprobs`` is as in ``SamplingParams``. ``service_tier`` is the value asked for; replies echo the tier served,
-    and only when it is not None.
+    ``logprobs`` is as in ``SamplingParams``. ``service_tier`` is the value asked for, not yet checked to be one.
     """
 
     model: str
@@ -80,7 +77,7 @@ def read_options(fields: Fields, limits: RequestLimits, *, max_tokens: int | Non
         stream=stream,
         include_usage=include_usage,
         continuous_usage=continuous_usage,
-        service_tier=_read_service_tier(fields),
+        service_tier=fields.text("service_tier", limits.name_length),
         user=fields.text("user", limits.name_length),
     )
 
@@ -200,13 +197,6 @@ def _read_logit_bias(fields: Fields, limits: RequestLimits) -> tuple[tuple[int, 
             raise bad_value(path, "names one token id twice", key)
         pairs[int(key)] = bias.number(key, 0.0, -100, 100)
     return tuple(pairs.items())
-
-
-def _read_service_tier(fields: Fields) -> str | None:
-    value = fields.take("service_tier")
-    if value is not None and value not in SERVICE_TIERS:
-        raise bad_value(fields.at("service_tier"), f"must be one of {', '.join(SERVICE_TIERS)}", value)
-    return None if value is None else str(value)
 
 
 def _check_count(values: Sequence[Any] | Fields, path: str, limit: int) -> None:

@@ -14,6 +14,7 @@ from headway.serve.bounds import RequestLimits
 from headway.serve.choices import Choice
 from headway.serve.errors import ApiError, Reason
 from headway.serve.options import Options, check_prompt, output_limit, sampling_params
+from headway.serve.promise import NO_WISHES, Promise, Wishes, promise
 from headway.serve.replies import ChatFormat, CompletionFormat, Format
 from headway.serve.reply import Build, Reply
 from headway.serve.service import Service, TextModel
@@ -22,12 +23,15 @@ from headway.serve.wire import parse_chat, parse_completion
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What is known about a request besides its body. ``deadline_s`` is absolute."""
+    """What is known about a request besides its body. ``received_s``: when its last byte came; ``deadline_s``: when it
+    has to be over. Both by the clock that the driver reads too.
+    """
 
     unique_id: str
     tenant: Tenant
     received_s: float
     deadline_s: float
+    wishes: Wishes = NO_WISHES
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +46,10 @@ def prepare_chat(service: Service, call: Call, body: bytes) -> Prepared:
     text, info = service.require()
     request = parse_chat(body, service.request_limits)
     service.check_model(request.options.model)
+    promised = promise(service.classes, request.options.service_tier, call.wishes)
     prompt = text.encode_chat(request.messages, add_generation_prompt=request.add_generation_prompt)
-    form = ChatFormat(**_form(service, call, "chatcmpl", request.options))
-    return _prepare(service, call, form, request.options, [tuple(prompt)], text, info, param="messages")
+    form = ChatFormat(**_form(service, call, "chatcmpl", request.options, promised))
+    return _prepare(service, call, form, request.options, promised, [tuple(prompt)], text, info, param="messages")
 
 
 def prepare_completion(service: Service, call: Call, body: bytes) -> Prepared:
@@ -52,6 +57,7 @@ def prepare_completion(service: Service, call: Call, body: bytes) -> Prepared:
     text, info = service.require()
     request = parse_completion(body, service.request_limits)
     service.check_model(request.options.model)
+    promised = promise(service.classes, request.options.service_tier, call.wishes)
     prompts = []
     for prompt in request.prompts:
         if isinstance(prompt, str):
@@ -59,8 +65,8 @@ def prepare_completion(service: Service, call: Call, body: bytes) -> Prepared:
         else:
             check_prompt(prompt, text.vocab_size, "prompt")
             prompts.append(prompt)
-    form = CompletionFormat(**_form(service, call, "cmpl", request.options))
-    return _prepare(service, call, form, request.options, prompts, text, info, param="prompt")
+    form = CompletionFormat(**_form(service, call, "cmpl", request.options, promised))
+    return _prepare(service, call, form, request.options, promised, prompts, text, info, param="prompt")
 
 
 def _prepare(
@@ -68,6 +74,7 @@ def _prepare(
     call: Call,
     form: Format,
     options: Options,
+    promised: Promise,
     prompts: Sequence[tuple[int, ...]],
     text: TextModel,
     info: ExecutorInfo,
@@ -109,6 +116,12 @@ def _prepare(
                     sampling=sampling,
                     deadline_s=call.deadline_s,
                     salt=call.tenant.salt,
+                    service_class=promised.service_class.name,
+                    objective=promised.objective,
+                    weight=promised.service_class.weight,
+                    may_demote=promised.may_demote,
+                    arrived_s=call.received_s,
+                    tenant=call.tenant.name,
                 )
             )
     if options.logprobs is not None and not options.stream:
@@ -120,8 +133,9 @@ def _prepare(
         include_usage=options.include_usage,
         continuous_usage=options.continuous_usage,
         prompt_tokens=sum(map(len, prompts)),
+        service_class=promised.service_class.name,
     )
-    return Prepared(Reply(build, received_s=call.received_s), tuple(specs), options.stream)
+    return Prepared(Reply(build, promised, received_s=call.received_s), tuple(specs), options.stream)
 
 
 def _check_logprobs(count: int, limits: RequestLimits) -> None:
@@ -141,11 +155,11 @@ class _FormFields(TypedDict):
     usage_in_chunks: bool
 
 
-def _form(service: Service, call: Call, prefix: str, options: Options) -> _FormFields:
+def _form(service: Service, call: Call, prefix: str, options: Options, promised: Promise) -> _FormFields:
     return {
         "reply_id": f"{prefix}-{call.unique_id}",
         "created": int(time.time()),
         "model": service.card.name,
-        "service_tier": None if options.service_tier is None else "default",
+        "service_tier": None if promised.tier is None else service.classes.tier_of(promised.service_class.name),
         "usage_in_chunks": options.include_usage or options.continuous_usage,
     }

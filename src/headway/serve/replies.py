@@ -74,7 +74,11 @@ class ChoiceText:
 
 @dataclass(slots=True)
 class _Format:
-    """What the two kinds of completion share. ``usage_in_chunks``: every chunk has a ``usage`` key."""
+    """What the two kinds of completion share.
+
+    ``service_tier`` is what the request is served in; None: it isn't named. ``usage_in_chunks``: every chunk has a
+    ``usage`` key.
+    """
 
     reply_id: str
     created: int
@@ -85,6 +89,11 @@ class _Format:
     _tail: bytes = field(init=False)
 
     def __post_init__(self) -> None:
+        self.name_tier(self.service_tier)
+
+    def name_tier(self, tier: str | None) -> None:
+        """For all that is made from now on."""
+        self.service_tier = tier
         fields = {"id": self.reply_id, "object": self.chunk_object, "created": self.created, "model": self.model}
         if self.service_tier is not None:
             fields["service_tier"] = self.service_tier

@@ -9,6 +9,7 @@ from typing import Protocol
 from headway.policy.events import Finished, FinishReason, TokenOut
 from headway.serve.choices import Choice
 from headway.serve.errors import ApiError
+from headway.serve.promise import Promise
 from headway.serve.replies import DONE, Format, Usage
 
 
@@ -28,11 +29,15 @@ class Build:
         include_usage: bool,
         continuous_usage: bool,
         prompt_tokens: int,
+        service_class: str,
     ) -> None:
         self.form = form
         self.choices = choices
         self.usage = Usage(prompt_tokens=prompt_tokens)
         self.failure: ApiError | None = None
+        self.service_class = service_class
+        """What it is served in; read by the event loop too. Once the first token is out it stays."""
+        self.demoted = False
         self._stream = stream
         self._include_usage = include_usage
         self._continuous_usage = continuous_usage
@@ -43,6 +48,12 @@ class Build:
     @property
     def ended(self) -> bool:
         return self._unfinished == 0 or self.failure is not None
+
+    def demote(self, service_class: str, tier: str) -> None:
+        """A choice will be late, which its client allowed. The reply says so, whether it was asked to or not."""
+        self.service_class = service_class
+        self.demoted = True
+        self.form.name_tier(tier)
 
     def add_token(self, choice: Choice, event: TokenOut) -> None:
         if choice.output_tokens == 0 and self._stream:
@@ -101,8 +112,9 @@ class Reply:
     come with the end are left for ``take``.
     """
 
-    def __init__(self, build: Build, *, received_s: float) -> None:
+    def __init__(self, build: Build, promise: Promise, *, received_s: float) -> None:
         self.build = build
+        self.promise = promise
         self.received_s = received_s
         self.submitted_s = received_s
         self.first_out_s: float | None = None

@@ -17,6 +17,7 @@ from headway.serve.options import check_prompt
 from headway.serve.prepare import prepare_chat, prepare_completion
 from headway.serve.replies import encode
 from headway.serve.service import Service
+from headway.serve.state import state
 from headway.serve.wire import parse_detokenize, parse_tokenize
 
 Handler = Callable[[Service, Tenant, Scope, Receive, Send], Awaitable[None]]
@@ -45,6 +46,10 @@ async def _metrics(service: Service, tenant: Tenant, scope: Scope, receive: Rece
     # In a thread: the driver may be thinking, and asking it for its numbers waits for that.
     body = await asyncio.to_thread(exposition, service)
     await send_body(send, 200, body, content_type=CONTENT_TYPE)
+
+
+async def _status(service: Service, tenant: Tenant, scope: Scope, receive: Receive, send: Send) -> None:
+    await send_body(send, 200, encode(await asyncio.to_thread(state, service)))
 
 
 async def _models(service: Service, tenant: Tenant, scope: Scope, receive: Receive, send: Send) -> None:
@@ -133,6 +138,7 @@ ROUTES: dict[str, tuple[str, Handler]] = {
     "/ping": ("GET", _ready),
     "/version": ("GET", _version),
     "/metrics": ("GET", _metrics),
+    "/status": ("GET", _status),
 }
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from headway.policy.plan import ExecutorInfo
+from headway.policy.slo import ServiceClasses
 from headway.serve.auth import HostCheck, Keyring
 from headway.serve.bodies import Bodies
 from headway.serve.bounds import RequestLimits
@@ -60,6 +61,8 @@ class Service:
     edge_limits: EdgeLimits
     request_limits: RequestLimits
     pool: ThreadPoolExecutor
+    classes: ServiceClasses
+    """What new requests are promised: replaced as a whole when the operator changes it."""
     preparing: asyncio.Semaphore
     """Admits requests to the pool."""
     cors_origins: frozenset[str] = frozenset()

@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 
-from headway.policy.events import Event, Finished, FinishReason, Scheduled, TokenOut
+from headway.policy.events import Demoted, Event, Finished, FinishReason, Scheduled, TokenOut
 from headway.serve.choices import Choice
 from headway.serve.errors import ApiError, Reason
 from headway.serve.reply import Reply
@@ -154,6 +154,8 @@ class Streams:
             else:
                 self._fail(reply, ApiError.from_finished(event))
             return True
+        if isinstance(event, Demoted):
+            reply.build.demote(event.service_class, reply.promise.classes.tier_of(event.service_class))
         if isinstance(event, Scheduled) and not event.resumed:
             self._telemetry.queue.observe(max(0.0, self._clock() - reply.submitted_s))
         return False
@@ -189,18 +191,4 @@ class Streams:
         now = self._clock()
         for reply, _, _, _, fresh in updates:
             for choice, count in fresh:
-                self._observe(now, reply, choice, count)
-
-    def _observe(self, now: float, reply: Reply, choice: Choice, count: int) -> None:
-        telemetry = self._telemetry
-        telemetry.tokens_out += count
-        if choice.last_out_s is not None:
-            telemetry.token_gap.observe((now - choice.last_out_s) / count, count)
-        else:
-            choice.first_out_s = now
-            if count > 1:
-                telemetry.token_gap.observe(0.0, count - 1)
-            if reply.first_out_s is None:
-                reply.first_out_s = now
-                telemetry.first_token.observe(now - reply.received_s)
-        choice.last_out_s = now
+                self._telemetry.record_tokens(now, reply, choice, count)

@@ -11,10 +11,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
+from headway.policy.slo import ServiceClasses
+from headway.serve.attainment import SloOutcome, slo_outcome
+from headway.serve.choices import Choice
 from headway.serve.histogram import Histogram
+from headway.serve.objectives import PARTS
 from headway.serve.reply import Reply
+from headway.serve.window import Rate, Window, quantile
 
 _GAP_BOUNDS = (
     *(0.001, 0.0025, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.125, 0.15, 0.2, 0.3),
@@ -24,36 +29,111 @@ _WAIT_BOUNDS = (
     *(0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.5),
     *(2.0, 2.5, 4.0, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 640.0),
 )
+_BOUNDS = {"ttft": _WAIT_BOUNDS, "itl": _GAP_BOUNDS, "e2e": _WAIT_BOUNDS}
 _LAG_BOUNDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 
 
-class Telemetry:
-    """Counts and latencies of one server."""
+class Latency:
+    """One latency of one class: buckets since the start, and exact values of the last minute."""
 
-    def __init__(self) -> None:
+    __slots__ = ("histogram", "window")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self.histogram = Histogram(bounds)
+        self.window = Window()
+
+    def observe(self, now: float, value: float, times: int = 1) -> None:
+        self.histogram.observe(value, times)
+        self.window.add(now, value, times)
+
+    def p95(self, now: float) -> tuple[float | None, int]:
+        """The 95th percentile of the last minute in seconds, and of how many values."""
+        values = self.window.values(now)
+        return quantile(values, 0.95), len(values)
+
+
+class ClassTelemetry:
+    """One service class. Latencies are of what was *served* in it; outcomes of what was *asked for* in it."""
+
+    def __init__(self, bounds: Mapping[str, Sequence[float]]) -> None:
+        self.latencies = {part: Latency(bounds[part]) for part in PARTS}
+        self.outcomes: Counter[SloOutcome] = Counter()
+        self.kept = Window()
+        """1 for each request in SLO, 0 for each that was not."""
+
+    def attainment(self, now: float) -> tuple[float | None, int]:
+        """The share of the last minute's requests in SLO, and of how many."""
+        values = self.kept.values(now)
+        return (sum(values) / len(values) if values else None), len(values)
+
+
+class Telemetry:
+    """Counts and latencies of one server. Its classes stay those of its start, and their objectives are bucket edges:
+    an objective that is changed later is no edge, while the values of the last minute are exact anyway."""
+
+    def __init__(self, classes: ServiceClasses) -> None:
         self.responses: Counter[tuple[str, int]] = Counter()
         """Replies by route and status."""
         self.outcomes: Counter[tuple[str, str]] = Counter()
         """Generation requests by route and outcome: a finish reason, or the code of an error."""
-        self.first_token = Histogram(_WAIT_BOUNDS)
-        self.token_gap = Histogram(_GAP_BOUNDS)
+        bounds = {part: _with_targets(_BOUNDS[part], part, classes) for part in PARTS}
+        self.classes = {name: ClassTelemetry(bounds) for name in classes}
         self.token_mean = Histogram(_GAP_BOUNDS)
-        self.end_to_end = Histogram(_WAIT_BOUNDS)
         self.queue = Histogram(_WAIT_BOUNDS)
         self.loop_lag = Histogram(_LAG_BOUNDS)
         self.loop_lag_max_s = 0.0
         self.tokens_out = 0
+        self.output_rate = Rate()
 
-    def record_reply(self, reply: Reply, now: float) -> None:
-        """A reply that succeeded."""
-        self.end_to_end.observe(now - reply.received_s)
+    def all_classes(self, part: str) -> Histogram:
+        """One of ``PARTS`` over all classes."""
+        return Histogram.sum_of(each.latencies[part].histogram for each in self.classes.values())
+
+    def record_tokens(self, now: float, reply: Reply, choice: Choice, count: int) -> None:
+        """``count`` tokens of a choice were written out together; the gap before them is shared among them."""
+        self.tokens_out += count
+        self.output_rate.add(now, count)
+        latencies = self.classes[reply.build.service_class].latencies
+        if choice.last_out_s is not None:
+            gap_s = (now - choice.last_out_s) / count
+            latencies["itl"].observe(now, gap_s, count)
+            promised_s = reply.promise.objective.itl_s
+            if promised_s is not None and gap_s > promised_s:
+                choice.late_gaps += count
+        else:
+            choice.first_out_s = now
+            if count > 1:
+                latencies["itl"].observe(now, 0.0, count - 1)
+            if reply.first_out_s is None:
+                reply.first_out_s = now
+                latencies["ttft"].observe(now, now - reply.received_s)
+        choice.last_out_s = now
+
+    def record_success(self, now: float, reply: Reply) -> None:
+        self.classes[reply.build.service_class].latencies["e2e"].observe(now, now - reply.received_s)
         for choice in reply.build.choices:
             if choice.output_tokens > 1 and choice.first_out_s is not None and choice.last_out_s is not None:
                 self.token_mean.observe((choice.last_out_s - choice.first_out_s) / (choice.output_tokens - 1))
 
+    def record_outcome(self, now: float, route: str, outcome: str, reply: Reply | None) -> None:
+        """A generation request is over. ``reply``: None if it was never understood."""
+        self.outcomes[route, outcome] += 1
+        kept = None if reply is None else slo_outcome(reply, outcome, now)
+        if reply is None or kept is None:
+            return
+        asked = self.classes[reply.promise.service_class.name]
+        asked.outcomes[kept] += 1
+        if kept is not SloOutcome.ABANDONED:
+            asked.kept.add(now, float(kept is SloOutcome.IN_SLO))
+
     def record_lag(self, lag_s: float) -> None:
         self.loop_lag.observe(lag_s)
         self.loop_lag_max_s = max(self.loop_lag_max_s, lag_s)
+
+
+def _with_targets(bounds: Sequence[float], part: str, classes: ServiceClasses) -> list[float]:
+    targets = {getattr(each.objective, f"{part}_s") for each in classes.values()} - {None}
+    return sorted({*bounds, *targets})
 
 
 class LagMonitor:
