@@ -160,6 +160,6 @@ def _form(service: Service, call: Call, prefix: str, options: Options, promised:
         "reply_id": f"{prefix}-{call.unique_id}",
         "created": int(time.time()),
         "model": service.card.name,
-        "service_tier": None if promised.tier is None else service.classes.tier_of(promised.service_class.name),
+        "service_tier": None if promised.tier is None else promised.classes.tier_of(promised.service_class.name),
         "usage_in_chunks": options.include_usage or options.continuous_usage,
     }
