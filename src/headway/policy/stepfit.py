@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
+from math import inf
 
 from headway.policy.nnls import non_negative_least_squares
 from headway.policy.stepshape import StepShape
@@ -23,6 +24,9 @@ SMOOTHNESS = 0.01
 """Weight of a change of slope at a knot, against one sample's relative error."""
 PRIOR_WEIGHT = 0.001
 """Weight of what was assumed before any sample, likewise: it rules only kinds of steps that have none."""
+
+FIRST_SHARE_MIN = 0.1
+"""A step of one token takes at least this share of the shortest step seen, whatever the fit makes of it."""
 
 Cell = tuple[int, int, int]
 
@@ -102,18 +106,20 @@ class Samples:
         """The costs that fit all samples best. ``current``: those of the last fit."""
         self.recognise()
         equations = _Equations()
+        least_s = inf
         for cell in self._cells.values():
             expected = [current.time_s(s.tokens, s.sequences, s.decode_context, s.prefill_reads) for s, _ in cell]
             ratios = [time_s / expected_s for (_, time_s), expected_s in zip(cell, expected, strict=True)]
             middle = sorted(ratios)[len(ratios) // 2]
+            least_s = min(least_s, min(expected) * middle)
             for (shape, _), expected_s, ratio in zip(cell, expected, ratios, strict=True):
                 equations.add(shape, expected_s * min(max(ratio, middle / OUTLIER), middle * OUTLIER), 1.0)
-        scale = current.at_knot[0] / PRIOR.at_knot[0]
+        scale = current.time_s(1, 1, 0, 0.0) / PRIOR.time_s(1, 1, 0, 0.0)
         for shape in PRIOR_SHAPES:
             prior_s = PRIOR.time_s(shape.tokens, shape.sequences, shape.decode_context, shape.prefill_reads)
             equations.add(shape, prior_s * scale, PRIOR_WEIGHT)
         equations.smooth(current)
-        return equations.solve()
+        return equations.solve(FIRST_SHARE_MIN * least_s)
 
 
 class _Equations:
@@ -156,14 +162,14 @@ class _Equations:
                 for j, other in row:
                     self._gram[i][j] += unit * value * other
 
-    def solve(self) -> Costs:
+    def solve(self, first_min_s: float) -> Costs:
         knots = len(KNOTS)
         gram = [_sums_of_rest(line, knots) for line in self._gram]
         gram = [
             list(line) for line in zip(*(_sums_of_rest(line, knots) for line in zip(*gram, strict=True)), strict=True)
         ]
         first, *rest = non_negative_least_squares(gram, _sums_of_rest(self._moment, knots), range(knots + 3))
-        return Costs.of_knots(list(accumulate(rest[: knots - 1], initial=first)), rest[knots - 1 :])
+        return Costs.of_knots(list(accumulate(rest[: knots - 1], initial=max(first, first_min_s))), rest[knots - 1 :])
 
 
 def _sums_of_rest(values: Sequence[float], count: int) -> list[float]:
