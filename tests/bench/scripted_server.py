@@ -47,8 +47,8 @@ def whole(*texts: str) -> bytes:
     return STREAM_HEAD + b"".join(chunk(token(text)) for text in texts) + chunk(DONE) + LAST_CHUNK
 
 
-def error(status: int, message: str, *headers: str) -> bytes:
-    body = json.dumps({"error": {"message": message, "type": "t", "param": None, "code": "c"}}).encode()
+def error(status: int, message: str, *headers: str, code: str = "overloaded") -> bytes:
+    body = json.dumps({"error": {"message": message, "type": "an_error", "param": None, "code": code}}).encode()
     lines = "".join(f"{each}\r\n" for each in (f"HTTP/1.1 {status} No", f"content-length: {len(body)}", *headers))
     return lines.encode() + b"\r\n" + body
 

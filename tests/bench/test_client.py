@@ -83,7 +83,7 @@ def test_events_may_come_in_any_pieces() -> None:
 )
 def test_a_refusal_tells_when_to_come_back(headers: tuple[str, ...], wait_s: float | None) -> None:
     reply = ask(saying(error(429, "too busy", *headers)))
-    assert (reply.status, reply.error, reply.retry_after_s) == (429, "too busy", wait_s)
+    assert (reply.status, reply.error, reply.code, reply.retry_after_s) == (429, "too busy", "overloaded", wait_s)
 
 
 @pytest.mark.parametrize(

@@ -67,15 +67,16 @@ def test_times_count_from_when_it_was_meant_to_be_sent() -> None:
 def test_refused_and_broken_are_told_apart() -> None:
     async def run() -> LoadRun:
         async def answer(asked: Asked) -> None:
-            replies = (whole("a"), error(429, "busy", "retry-after: 1"), error(503, "starting"), b"")
+            never = error(400, "too long for its promise", code="objective_impossible")
+            replies = (whole("a"), error(429, "busy", "retry-after: 1"), error(503, "starting"), b"", never)
             await asked.send(replies[asked.body["number"]])
 
         async with scripted_server(answer) as server:
-            return await load(server, at(0.0, 0.0, 0.0, 0.0))
+            return await load(server, at(0.0, 0.0, 0.0, 0.0, 0.0))
 
     outcomes = asyncio.run(run()).outcomes
-    assert [outcome.refused for outcome in outcomes] == [False, True, False, False]
-    assert [outcome.reply.status for outcome in outcomes] == [200, 429, 503, None]
+    assert [outcome.refused for outcome in outcomes] == [False, True, False, False, True]
+    assert [outcome.reply.status for outcome in outcomes] == [200, 429, 503, None, 400]
     assert outcomes[1].reply.retry_after_s == 1.0
     assert outcomes[3].ttft_s is outcomes[3].e2e_s is None
 

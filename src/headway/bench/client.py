@@ -44,7 +44,7 @@ class Timing:
 
 @dataclass(slots=True)
 class Reply:
-    """What came of one request. ``error`` says why it is not whole; None: it is.
+    """What came of one request. ``error`` says why it is not whole; None: it is. ``code`` is the server's word for it.
 
     ``status`` is None if no reply began. Names of ``headers`` are in lower case. ``service_tier`` is the one served.
     """
@@ -55,6 +55,7 @@ class Reply:
     headers: dict[str, str] = field(default_factory=dict)
     service_tier: str | None = None
     error: str | None = None
+    code: str | None = None
 
     @property
     def retry_after_s(self) -> float | None:
@@ -234,7 +235,7 @@ class _StreamProtocol(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         if self._reply.status != HTTP_OK:
-            self._end(_message(self._rest))
+            self._end_refused()
         elif not self._done_seen or not self._reply.timing.tokens_s:
             self._end("the stream ended early")
         else:
@@ -250,7 +251,7 @@ class _StreamProtocol(asyncio.Protocol):
             self._end(f"not an event: {error}")
             return
         if event.error is not None:
-            self._end(str(event.error.get("message", event.error)))
+            self._end_with(event.error)
         self._reply.service_tier = event.service_tier
         text = "".join(each.text or (each.delta and each.delta.content) or "" for each in event.choices)
         if text:
@@ -258,17 +259,21 @@ class _StreamProtocol(asyncio.Protocol):
             if self._on_text is not None:
                 self._on_text(text)
 
+    def _end_refused(self) -> None:
+        """The body says why, if it is an error of the API's form; else the body is all there is to say."""
+        try:
+            error = _decode(self._rest).error
+        except msgspec.DecodeError:
+            error = None
+        self._end_with(error or {"message": self._rest.decode(errors="replace")})
+
+    def _end_with(self, error: dict[str, object]) -> None:
+        code = error.get("code")
+        self._reply.code = None if code is None else str(code)
+        self._end(str(error.get("message", error)))
+
     def _end(self, error: str | None) -> None:
         """Only the first end counts."""
         if not self.ended.done():
             self._reply.error = error
             self.ended.set_result(None)
-
-
-def _message(body: bytes) -> str:
-    """What an error body says, in as few words as it has them."""
-    try:
-        event = _decode(body)
-    except msgspec.DecodeError:
-        return body.decode(errors="replace")
-    return str((event.error or {}).get("message", body.decode(errors="replace")))

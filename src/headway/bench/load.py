@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from headway.bench.client import HTTP_TOO_MANY_REQUESTS, Reply, exchange, percentile
+from headway.policy.events import RejectReason
 
 SOCKETS_MAX = 512
 """Most connections open at once, if the caller sets no other limit."""
@@ -41,8 +42,8 @@ class Outcome:
 
     @property
     def refused(self) -> bool:
-        """Whether the server chose not to serve it (status 429)."""
-        return self.reply.status == HTTP_TOO_MANY_REQUESTS
+        """Whether the server chose not to serve it: not now (429), or never within its promise."""
+        return self.reply.status == HTTP_TOO_MANY_REQUESTS or self.reply.code == RejectReason.IMPOSSIBLE.value
 
     @property
     def ttft_s(self) -> float | None:
