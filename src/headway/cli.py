@@ -6,6 +6,7 @@ import os
 import sys
 import time
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -18,12 +19,14 @@ if TYPE_CHECKING:
     from headway.policy.plan import ExecutorInfo
 
 KEYS_VARIABLE = "HEADWAY_API_KEYS"
+ADMIN_KEY_VARIABLE = "HEADWAY_ADMIN_KEY"
 
 EXIT_USAGE = 2
 
 _MODEL = Group("Model and engine", sort_key=1)
 _HTTP = Group("HTTP", sort_key=2)
-_BATCH = Group("Batching", sort_key=3)
+_PROMISE = Group("Promises", sort_key=3)
+_BATCH = Group("Batching", sort_key=4)
 
 app = App(
     name="headway",
@@ -51,6 +54,14 @@ def serve(
     cors_origin: Annotated[tuple[str, ...], Parameter(group=_HTTP)] = (),
     drain_s: Annotated[float, Parameter(group=_HTTP)] = 30.0,
     quiet: Annotated[bool, Parameter(group=_HTTP)] = False,
+    admin_port: Annotated[int | None, Parameter(group=_HTTP)] = None,
+    admin_key_file: Annotated[Path | None, Parameter(group=_HTTP)] = None,
+    slo: Annotated[tuple[str, ...], Parameter(group=_PROMISE)] = (),
+    never_shed: Annotated[bool, Parameter(group=_PROMISE)] = False,
+    policy: Annotated[
+        Literal["headway", "static", "aimd", "prefill-first", "vllm"], Parameter(group=_PROMISE)
+    ] = "headway",
+    classes: Annotated[Mapping[str, Any], Parameter(parse=False)],
     token_budget: Annotated[int, Parameter(group=_BATCH)] = 256,
     max_running: Annotated[int, Parameter(group=_BATCH)] = 256,
     max_queued_requests: Annotated[int, Parameter(group=_BATCH)] = 2048,
@@ -89,6 +100,18 @@ def serve(
         After SIGTERM, how long requests in progress may go on (seconds).
     quiet
         Say nothing but errors.
+    admin_port
+        Port on 127.0.0.1 where promises and caps can be changed while the server runs. Needs an admin key.
+    admin_key_file
+        File with the admin key alone. The variable HEADWAY_ADMIN_KEY does the same.
+    slo
+        What a class of traffic is promised at p95, in milliseconds: NAME:ttft=300,itl=100,e2e=2000, any of the three;
+        "none" takes a promise back. Classes are conversational, interactive, batch, and those of the tables
+        [classes.NAME] in the file. May be given several times.
+    never_shed
+        Serve requests late rather than refuse them, whatever was promised.
+    policy
+        What decides about steps and admission. All but headway are there to be compared with.
     token_budget
         Most tokens in one step: larger is more throughput, smaller is smoother streams.
     max_running
@@ -105,6 +128,7 @@ def serve(
     from headway.policy.scheduler import SchedulerConfig
     from headway.serve.lifecycle import ServeConfig
     from headway.serve.lifecycle import serve as run_server
+    from headway.serve.objectives import read_classes
     from headway.serve.text import Text
 
     start_up = _StartUp(quiet)
@@ -117,6 +141,11 @@ def serve(
             allowed_hosts=allowed_host,
             cors_origins=cors_origin,
             drain_s=drain_s,
+            admin_port=admin_port,
+            admin_key=_admin_key(admin_key_file),
+            classes=read_classes(classes, slo),
+            policy=policy,
+            never_shed=never_shed,
             scheduler=SchedulerConfig(
                 token_budget=token_budget,
                 max_running=max_running,
@@ -187,13 +216,23 @@ def _api_keys(path: Path | None) -> tuple[str, ...]:
     return tuple(key.strip() for key in keys if key.strip() and not key.strip().startswith("#"))
 
 
+def _admin_key(path: Path | None) -> str | None:
+    """The key from the file, else from the environment."""
+    key = os.environ.get(ADMIN_KEY_VARIABLE) if path is None else path.read_text(encoding="utf-8")
+    return None if key is None else key.strip()
+
+
 def _refuse(message: str) -> int:
     print(f"headway: {message}", file=sys.stderr)
     return EXIT_USAGE
 
 
-def _with_config(tokens: list[str]) -> list[str]:
-    """Take ``--config FILE`` out of the arguments and let the app read its options from that file too."""
+def _with_config(tokens: list[str]) -> tuple[list[str], Mapping[str, Any]]:
+    """Take ``--config FILE`` out of the arguments and let the app read its options from that file too.
+
+    Returns the other arguments, and the file's table ``[classes]``, which is no option.
+    """
+    classes: Mapping[str, Any] = {}
     sources: list[Any] = [cyclopts.config.Env("HEADWAY_", command=False)]
     left: list[str] = []
     given = iter(tokens)
@@ -204,23 +243,25 @@ def _with_config(tokens: list[str]) -> list[str]:
             continue
         path = value if equals else next(given, "")
         values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        classes = values.pop("classes", classes)
         sources.append(cyclopts.config.Dict(values, source=path))
     app.config = sources
-    return left
+    return left, classes
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; the exit code. What a user got wrong is one line on standard error and code 2."""
     try:
-        tokens = _with_config(sys.argv[1:] if arguments is None else arguments)
+        tokens, classes = _with_config(sys.argv[1:] if arguments is None else arguments)
     except OSError as error:
         return _refuse(f"--config {error.filename or ''}: {error.strerror or error}")
     except ValueError as error:  # not UTF-8, or not TOML
         return _refuse(f"--config: {error}")
     try:
-        status = app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
+        command, bound, unparsed = app.parse_args(tokens, exit_on_error=False, print_error=False)
     except cyclopts.CycloptsError as error:
         return _refuse(" ".join(str(error).split()))
+    status = command(*bound.args, **bound.kwargs, **({"classes": classes} if "classes" in unparsed else {}))
     return status if isinstance(status, int) else 0
 
 

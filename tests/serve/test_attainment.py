@@ -71,8 +71,8 @@ def test_where_nothing_is_promised_all_that_ends_well_is_in_slo() -> None:
     assert outcome_of(reply(Objective()), [400.0, 500.0]) is SloOutcome.IN_SLO
 
 
-def test_a_demoted_request_that_was_in_time_all_the_same_is_in_slo() -> None:
-    assert outcome_of(reply(demoted=True), [100.1]) is SloOutcome.IN_SLO
+def test_a_demoted_request_is_a_miss_even_if_it_was_in_time() -> None:
+    assert outcome_of(reply(demoted=True), [100.1]) is SloOutcome.DEMOTED
     assert outcome_of(reply(demoted=True), [101.0]) is SloOutcome.DEMOTED
 
 

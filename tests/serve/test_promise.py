@@ -290,8 +290,12 @@ def test_outcomes_are_counted_in_the_class_asked_for(monkeypatch: pytest.MonkeyP
         server.wait_idle()
         classes = fetch(server.port, "GET", "/status").json()["classes"]
         metrics = fetch(server.port, "GET", "/metrics").body.decode()
-    assert {name: n for name, n in classes["patient"]["requests"].items() if n} == {"in_slo": 2, "shed": 2}
-    assert classes["patient"]["attainment"] == {"share": 0.5, "n": 4}
+    assert {name: n for name, n in classes["patient"]["requests"].items() if n} == {
+        "in_slo": 1,
+        "demoted": 1,
+        "shed": 2,
+    }
+    assert classes["patient"]["attainment"] == {"share": 0.25, "n": 4}
     assert classes["interactive"]["attainment"] == {"share": None, "n": 0}
     assert 'headway_slo_requests_total{outcome="shed",service_class="patient"} 2.0' in metrics
     assert 'headway_slo_target_seconds{metric="ttft",service_class="patient"} 10000.0' in metrics

@@ -9,10 +9,10 @@ from __future__ import annotations
 import logging
 
 from headway.serve.asgi import ClientGone, Message, Receive, Scope, Send, header, send_error
-from headway.serve.auth import ANONYMOUS, PUBLIC_PATHS
+from headway.serve.auth import ANONYMOUS, PUBLIC_PATHS, Access
 from headway.serve.errors import ApiError, Reason
 from headway.serve.request_id import new_request_id, safe_request_id
-from headway.serve.routes import ROUTES, UNMATCHED, find, match
+from headway.serve.routing import Routes
 from headway.serve.service import Service
 
 logger = logging.getLogger(__name__)
@@ -23,16 +23,18 @@ METHODS = ("GET", "HEAD", "POST", "OPTIONS", "PUT", "DELETE", "PATCH")
 
 
 class App:
-    """One server's application."""
+    """One listener's application."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, access: Access, routes: Routes) -> None:
         self._service = service
+        self._access = access
+        self._routes = routes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         assert scope["type"] == "http", scope["type"]
         request_id = safe_request_id(header(scope, b"x-request-id") or b"") or new_request_id()
         reply = _Sender(send, request_id, self._cross_origin_headers(scope))
-        route = match(scope["path"])
+        route = self._routes.match(scope["path"])
         started_s = self._service.clock()
         try:
             await self._answer(route, scope, receive, reply)
@@ -49,32 +51,31 @@ class App:
         logger.debug("%s %s %s %d %.1f ms", request_id, method, route, reply.status, elapsed_ms)
 
     async def _answer(self, route: str, scope: Scope, receive: Receive, reply: _Sender) -> None:
-        service = self._service
-        service.host_check.check(header(scope, b"host"))
+        access = self._access
+        access.host_check.check(header(scope, b"host"))
         if scope["method"] == "OPTIONS" and reply.cross_origin and header(scope, b"access-control-request-method"):
             await _preflight(scope, reply)
             return
         tenant = ANONYMOUS
         if scope["path"] not in PUBLIC_PATHS:
-            tenant = service.keyring.tenant(header(scope, b"authorization"))
-        await find(route, scope["method"])(service, tenant, scope, receive, reply)
+            tenant = access.keyring.tenant(header(scope, b"authorization"))
+        await self._routes.find(route, scope["method"])(self._service, tenant, scope, receive, reply)
 
     async def _refuse(self, error: ApiError, route: str, reply: _Sender) -> None:
         if reply.status:
             return  # it began, and can't change its mind: the protocol closes a reply that isn't complete
         allow = []
-        if error.reason is Reason.METHOD_NOT_ALLOWED and route != UNMATCHED:
-            method = ROUTES[route][0]
-            allow = [(b"allow", b"GET, HEAD" if method == "GET" else method.encode())]
+        if error.reason is Reason.METHOD_NOT_ALLOWED:
+            allow = [(b"allow", ", ".join(self._routes.methods(route)).encode())]
         elif error.reason is Reason.INVALID_API_KEY:
             allow = [(b"www-authenticate", b"Bearer")]
         await send_error(reply, error, allow)
 
     def _cross_origin_headers(self, scope: Scope) -> list[tuple[bytes, bytes]]:
-        if not self._service.cors_origins:
+        if not self._access.cors_origins:
             return []
         origin = header(scope, b"origin")
-        if origin is None or origin.decode("latin-1") not in self._service.cors_origins:
+        if origin is None or origin.decode("latin-1") not in self._access.cors_origins:
             return []
         exposed = (b"access-control-expose-headers", b"x-request-id, retry-after, retry-after-ms, x-should-retry")
         return [(b"access-control-allow-origin", origin), (b"vary", b"Origin"), exposed]

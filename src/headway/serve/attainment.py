@@ -19,7 +19,7 @@ class SloOutcome(StrEnum):
     LATE_TTFT = "late_ttft"
     LATE_ITL = "late_itl"
     LATE_E2E = "late_e2e"
-    DEMOTED = "demoted"  # it allowed to be late, and was
+    DEMOTED = "demoted"  # served without a promise, which it allowed: a miss, even if it came in time
     SHED = "shed"  # refused, at the door or in the queue, since it could not be on time
     IMPOSSIBLE = "impossible"  # it could not be on time even on an idle machine
     EXPIRED = "expired"  # its own deadline passed
@@ -46,8 +46,7 @@ def slo_outcome(reply: Reply, outcome: str, now: float) -> SloOutcome | None:
     """``outcome``: a finish reason or the code of an error. None for what was the caller's mistake."""
     if outcome not in _SUCCESSES:
         return _BY_ERROR.get(Reason(outcome))
-    late = _late(reply, now)
-    return SloOutcome.DEMOTED if late is not None and reply.build.demoted else late or SloOutcome.IN_SLO
+    return SloOutcome.DEMOTED if reply.build.demoted else _late(reply, now) or SloOutcome.IN_SLO
 
 
 def _late(reply: Reply, now: float) -> SloOutcome | None:

@@ -56,14 +56,21 @@ class Keyring:
         if not self._tenants:
             return ANONYMOUS
         scheme, _, key = (authorization or b"").partition(b" ")
-        presented = _digest(key.strip())
+        found = self._owner(key.strip())
+        if found is None or scheme.lower() != b"bearer":
+            what = "Incorrect API key provided." if authorization else "No API key was provided."
+            raise ApiError(Reason.INVALID_API_KEY, f"{what} Send it as the header 'Authorization: Bearer KEY'.")
+        return found
+
+    def knows(self, key: str) -> bool:
+        return self._owner(key.encode()) is not None
+
+    def _owner(self, key: bytes) -> Tenant | None:
+        presented = _digest(key)
         found: Tenant | None = None
         for digest, tenant in self._tenants:
             if hmac.compare_digest(digest, presented):
                 found = tenant
-        if found is None or scheme.lower() != b"bearer":
-            what = "Incorrect API key provided." if authorization else "No API key was provided."
-            raise ApiError(Reason.INVALID_API_KEY, f"{what} Send it as the header 'Authorization: Bearer KEY'.")
         return found
 
 
@@ -87,6 +94,15 @@ class HostCheck:
                 Reason.HOST_NOT_ALLOWED,
                 f"This server does not answer to the host name {name[:100]!r}; its operator can allow it.",
             )
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Who may come in at one listener, under which names, and from pages of which origins."""
+
+    keyring: Keyring
+    host_check: HostCheck
+    cors_origins: frozenset[str] = frozenset()
 
 
 def is_loopback(host: str) -> bool:

@@ -21,18 +21,22 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import cast
 
 from headway.models.source import ModelSource
 from headway.policy.events import Event, FinishReason
 from headway.policy.plan import Executor, ExecutorInfo
 from headway.policy.scheduler import SchedulerConfig
 from headway.policy.slo import ServiceClasses
+from headway.serve.admin import ADMIN_HOST, Admin, Configurable, admin_access, caps_of
 from headway.serve.app import App
-from headway.serve.auth import HostCheck, Keyring
+from headway.serve.auth import Access, HostCheck, Keyring
 from headway.serve.bounds import RequestLimits
 from headway.serve.driver import Driver, DriverState, RestartPolicy
 from headway.serve.limits import EdgeLimits
 from headway.serve.log import configure as configure_log
+from headway.serve.routes import ROUTES
+from headway.serve.routing import Routes
 from headway.serve.server import HttpServer, ListenError, bind
 from headway.serve.service import ModelCard, Service, TextModel
 from headway.serve.status import StatusLine
@@ -68,6 +72,9 @@ class ServeConfig:
     allowed_hosts: tuple[str, ...] = ()
     """Host names to answer to, besides loopback ones; with none, a server that isn't on loopback answers to all."""
     cors_origins: tuple[str, ...] = ()
+    admin_port: int | None = None
+    """Where promises and caps can be changed, on loopback; None: nowhere."""
+    admin_key: str | None = field(default=None, repr=False)
     drain_s: float = 30.0
     status_s: float = 5.0
     """How often a busy server says how it is doing."""
@@ -90,7 +97,15 @@ class ServeConfig:
             raise ValueError(f"status_s must be above 0, not {self.status_s}")
         if self.policy not in POLICIES:
             raise ValueError(f"policy must be one of {', '.join(POLICIES)}, not {self.policy!r}")
-        Keyring(self.api_keys, salt_key=b"")  # raises ValueError on a key that can't be one
+        api_keys = Keyring(self.api_keys, salt_key=b"")  # raises ValueError on a key that can't be one
+        if (self.admin_port is None) is not (self.admin_key is None):
+            raise ValueError("admin_port and an admin key belong together: give both or neither")
+        if self.admin_port is not None and self.admin_key is not None:
+            if not 0 <= self.admin_port <= 65535:
+                raise ValueError(f"admin_port must be between 0 and 65535, not {self.admin_port}")
+            admin_access(self.admin_key)
+            if api_keys.knows(self.admin_key):
+                raise ValueError("the admin key must not be an API key as well")
 
 
 class Node:
@@ -131,17 +146,20 @@ class Node:
             driver=self.driver,
             streams=self.streams,
             telemetry=self.telemetry,
-            keyring=Keyring(config.api_keys, salt_key=secrets.token_bytes(32)),
-            host_check=HostCheck(config.host, config.allowed_hosts),
             edge_limits=config.edge,
             request_limits=config.requests,
             pool=self._pool,
             classes=config.classes,
             preparing=asyncio.Semaphore(config.edge.preparing),
-            cors_origins=frozenset(config.cors_origins),
             seeds=lambda: secrets.randbits(64),
         )
-        self.http = HttpServer(App(self.service), config.edge)
+        access = Access(
+            Keyring(config.api_keys, salt_key=secrets.token_bytes(32)),
+            HostCheck(config.host, config.allowed_hosts),
+            frozenset(config.cors_origins),
+        )
+        self.http = HttpServer(App(self.service, access, Routes(ROUTES)), config.edge)
+        self._admin_http: HttpServer | None = None
         self._lag = LagMonitor(self.telemetry.record_lag)
 
     async def start(self, listener: socket.socket) -> None:
@@ -151,6 +169,14 @@ class Node:
         self.streams.start()
         self.driver.start()
         _in_thread(self._load, "load-text")
+
+    async def start_admin(self, listener: socket.socket) -> None:
+        """Listen for the operator too; only with an admin key."""
+        assert self._config.admin_key is not None
+        admin = Admin(cast(Configurable, self.driver), caps_of(self._config.scheduler))
+        app = App(self.service, admin_access(self._config.admin_key), Routes(admin.table))
+        self._admin_http = HttpServer(app, self._config.edge)
+        await self._admin_http.start(listener)
 
     async def run(self) -> int:
         """Serve until asked to stop, or until the engine can't be kept up. The process's exit code."""
@@ -201,6 +227,8 @@ class Node:
             async with asyncio.timeout(FLUSH_S):
                 await service.in_flight.wait_idle()
         await self.http.close(FLUSH_S)
+        if self._admin_http is not None:
+            await self._admin_http.close(FLUSH_S)
         self._lag.stop()
         self._pool.shutdown(wait=False, cancel_futures=True)
         await _finished(_in_thread(self.streams.stop, "stop-text"), STOP_S)
@@ -270,6 +298,7 @@ def serve(
     """
     try:
         listener = bind(config.host, config.port)
+        admin_listener = None if config.admin_port is None else bind(ADMIN_HOST, config.admin_port)
     except ListenError as error:
         report(f"headway: {error}")
         return EXIT_USAGE
@@ -291,6 +320,8 @@ def serve(
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, node.request_stop)
         await node.start(listener)
+        if admin_listener is not None:
+            await node.start_admin(admin_listener)
         return await node.run()
 
     with asyncio.Runner(loop_factory=loop_factory()) as runner:

@@ -1,30 +1,27 @@
-"""What is served where. One table; a path that isn't in it does not exist."""
+"""What the API's listener serves: one table."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 from headway import __version__
 from headway.serve.asgi import Receive, Scope, Send, read_json_body, send_body
 from headway.serve.auth import Tenant
 from headway.serve.client import Client, in_pool, timeout_s, watching
-from headway.serve.errors import ApiError, Reason
 from headway.serve.exposition import CONTENT_TYPE, exposition
 from headway.serve.generate import generate
 from headway.serve.options import check_prompt
 from headway.serve.prepare import prepare_chat, prepare_completion
 from headway.serve.replies import encode
+from headway.serve.routing import Handler, Table
 from headway.serve.service import Service
 from headway.serve.state import state
 from headway.serve.wire import parse_detokenize, parse_tokenize
 
-Handler = Callable[[Service, Tenant, Scope, Receive, Send], Awaitable[None]]
-
 MODEL_PREFIX = "/v1/models/"
 MODEL_ROUTE = "/v1/models/{id}"
-UNMATCHED = "unmatched"
 
 
 async def _live(service: Service, tenant: Tenant, scope: Scope, receive: Receive, send: Send) -> None:
@@ -125,35 +122,18 @@ def _generation(route: str) -> Handler:
     return handle
 
 
-ROUTES: dict[str, tuple[str, Handler]] = {
-    "/v1/models": ("GET", _models),
-    MODEL_ROUTE: ("GET", _model),
-    "/v1/chat/completions": ("POST", _generation("/v1/chat/completions")),
-    "/v1/completions": ("POST", _generation("/v1/completions")),
-    "/tokenize": ("POST", _tokenize),
-    "/detokenize": ("POST", _detokenize),
-    "/health": ("GET", _ready),
-    "/health/live": ("GET", _live),
-    "/health/ready": ("GET", _ready),
-    "/ping": ("GET", _ready),
-    "/version": ("GET", _version),
-    "/metrics": ("GET", _metrics),
-    "/status": ("GET", _status),
+ROUTES: Table = {
+    "/v1/models": {"GET": _models},
+    MODEL_ROUTE: {"GET": _model},
+    "/v1/chat/completions": {"POST": _generation("/v1/chat/completions")},
+    "/v1/completions": {"POST": _generation("/v1/completions")},
+    "/tokenize": {"POST": _tokenize},
+    "/detokenize": {"POST": _detokenize},
+    "/health": {"GET": _ready},
+    "/health/live": {"GET": _live},
+    "/health/ready": {"GET": _ready},
+    "/ping": {"GET": _ready},
+    "/version": {"GET": _version},
+    "/metrics": {"GET": _metrics},
+    "/status": {"GET": _status},
 }
-
-
-def match(path: str) -> str:
-    """The route of a path, ``UNMATCHED`` if there is none."""
-    if path in ROUTES and path != MODEL_ROUTE:
-        return path
-    return MODEL_ROUTE if path.startswith(MODEL_PREFIX) and path != MODEL_PREFIX else UNMATCHED
-
-
-def find(route: str, method: str) -> Handler:
-    """The handler of a route. HEAD is GET without a body. Raises ``ApiError`` (404, 405)."""
-    if route == UNMATCHED:
-        raise ApiError(Reason.NOT_FOUND, "There is nothing at this path.")
-    allowed, handler = ROUTES[route]
-    if method != allowed and not (method == "HEAD" and allowed == "GET"):
-        raise ApiError(Reason.METHOD_NOT_ALLOWED, f"{route} answers to {allowed} only.")
-    return handler

@@ -11,7 +11,6 @@ from typing import Protocol
 
 from headway.policy.plan import ExecutorInfo
 from headway.policy.slo import ServiceClasses
-from headway.serve.auth import HostCheck, Keyring
 from headway.serve.bodies import Bodies
 from headway.serve.bounds import RequestLimits
 from headway.serve.choices import Detokenizer
@@ -56,8 +55,6 @@ class Service:
     driver: Driver
     streams: Streams
     telemetry: Telemetry
-    keyring: Keyring
-    host_check: HostCheck
     edge_limits: EdgeLimits
     request_limits: RequestLimits
     pool: ThreadPoolExecutor
@@ -65,7 +62,6 @@ class Service:
     """What new requests are promised: replaced as a whole when the operator changes it."""
     preparing: asyncio.Semaphore
     """Admits requests to the pool."""
-    cors_origins: frozenset[str] = frozenset()
     clock: Callable[[], float] = time.monotonic
     text: TextModel | None = None
     draining: bool = False
