@@ -8,12 +8,12 @@ from random import Random
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Client:
-    """Retries as the official OpenAI client does (read in its ``_base_client.py``).
+    """Tries again as the official OpenAI client does (read in its ``_base_client.py``).
 
-    A call is tried again ``retries`` times at most, unless the server says that trying again is of no use
-    (``x-should-retry: false``). The server's retry-after is kept to when it is above 0 and at most
-    ``retry_after_max_s``; otherwise the wait doubles from ``backoff_s`` to ``backoff_max_s``, less up to a quarter of
-    it at random.
+    At most ``retries`` times, after the time that the server names in ``retry-after``. It leaves it where the server
+    says that trying again is of no use (``x-should-retry: false``, which goes with naming no time), or names more than
+    ``retry_after_max_s``. A time that is not above 0 is no answer: then the wait doubles from ``backoff_s`` to
+    ``backoff_max_s``, less up to a quarter of it at random.
     """
 
     retries: int = 2
@@ -24,11 +24,9 @@ class Client:
 
     def wait_s(self, attempt: int, retry_after_s: float | None, random: Random) -> float | None:
         """How long after try number ``attempt`` (from 0) was refused the next is sent; None if there is none."""
-        if attempt >= self.retries:
+        if attempt >= self.retries or retry_after_s is None or retry_after_s > self.retry_after_max_s:
             return None
-        if retry_after_s is not None and retry_after_s > self.retry_after_max_s:
-            return None
-        if retry_after_s is not None and retry_after_s > 0.0:
+        if retry_after_s > 0.0:
             return retry_after_s
         backoff_s = min(self.backoff_s * 2.0**attempt, self.backoff_max_s)
         return backoff_s * (1.0 - self.jitter * random.random())

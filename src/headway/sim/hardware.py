@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from headway.policy.plan import ExecutorInfo
-from headway.sim.shape import StepShape
+from headway.policy.stepshape import StepShape
 
 QUERY_TILE_TOKENS = 64
 """A prefill chunk reads the keys and values of its context once for each tile of so many of its tokens."""

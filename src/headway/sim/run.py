@@ -11,26 +11,36 @@ from typing import Any
 from headway.policy.events import Demoted, Event, Finished, FinishReason, Rejected, RejectReason, TokenOut
 from headway.policy.plan import DrawnToken, ExecutorInfo, StepPlan, StepResult
 from headway.policy.scheduler import Scheduler
+from headway.policy.stepshape import StepShape
+from headway.sim.arrivals import Load, Steady
 from headway.sim.clients import IMPATIENT, Client
+from headway.sim.faults import NO_FAULTS, Faults, LostWorker, Slowness
 from headway.sim.hardware import Hardware
 from headway.sim.live import Attempt
 from headway.sim.record import Outcome
 from headway.sim.result import Recorder, Result, Window
-from headway.sim.shape import StepShape
 from headway.sim.workload import Call, Workload
 
 DRAIN_S = 60.0
 """How long what is in may go on after the last arrival; then it counts as unfinished."""
 
-_STEP_END, _CLIENT, _WAKE = range(3)
-"""Of events at one moment, a step's end comes first, then what clients do."""
+BACKLOG_PAUSE_S = 1.0
+"""How long the backlog waits before its next call when one was refused or failed."""
 
-_BUSY = (
-    RejectReason.QUEUE_FULL,
-    RejectReason.OVERLOADED,
-    RejectReason.DRAINING,
-    RejectReason.NOT_READY,
-)
+_FAULT, _STEP_END, _CLIENT, _WAKE = range(4)
+"""Of events at one moment, faults come first, then a step's end, then what clients do."""
+
+_BUSY = frozenset({RejectReason.QUEUE_FULL, RejectReason.OVERLOADED, RejectReason.DRAINING, RejectReason.NOT_READY})
+"""Refusals with status 429 or 503."""
+
+_OUTCOMES = {
+    FinishReason.STOP: Outcome.SERVED,
+    FinishReason.LENGTH: Outcome.SERVED,
+    FinishReason.ABORTED: Outcome.ABORTED,
+    FinishReason.EXPIRED: Outcome.EXPIRED,
+    FinishReason.SHED: Outcome.SHED,
+    FinishReason.FAILED: Outcome.FAILED,
+}
 
 MakeScheduler = Callable[[ExecutorInfo], Scheduler]
 Handler = Callable[[float, Any], None]
@@ -41,10 +51,11 @@ def simulate(
     hardware: Hardware,
     make_scheduler: MakeScheduler,
     *,
-    rate: float,
+    rate: float | Load,
     seconds: float,
     seed: int = 0,
     client: Client = IMPATIENT,
+    faults: Faults = NO_FAULTS,
     window: Window | None = None,
     keep_gaps: bool = True,
     on_progress: Callable[[float], None] | None = None,
@@ -52,24 +63,28 @@ def simulate(
     """Offer ``rate`` requests a second for ``seconds`` of virtual time, then let what is in come to its end.
 
     The figures of the result are of the calls that arrive in ``window``; without it, the first and the last tenth of
-    the time are cut. Equal arguments give equal results, in any process. ``on_progress`` is told the virtual time.
+    the time are cut. Equal arguments give equal results, in any process. ``on_progress`` is told the time of every
+    arrival. Raises ValueError for a rate or a time that can't be meant.
     """
-    if not (0.0 < rate < math.inf and 0.0 < seconds < math.inf):
-        raise ValueError(f"rate and seconds must be above 0 and finite, not {rate} and {seconds}")
+    if not 0.0 < seconds < math.inf:
+        raise ValueError(f"a run must last some finite time, not {seconds} s")
+    load = Steady(rate) if isinstance(rate, int | float) else rate
     window = window or Window(0.1 * seconds, 0.9 * seconds)
     recorder = Recorder(window, keep_gaps)
-    calls = _until(workload.calls(rate, seed), seconds)
-    simulation = Simulation(calls, hardware, make_scheduler, recorder, seed=seed, client=client)
+    calls = _until(workload.calls(load, seed), seconds, on_progress)
+    simulation = Simulation(calls, hardware, make_scheduler, recorder, seed=seed, client=client, faults=faults)
     if workload.backlog is not None:
         simulation.keep_busy(workload.backlog_calls(seed), workload.backlog.depth, seconds)
-    simulation.run(seconds + DRAIN_S, on_progress)
+    simulation.run(seconds + DRAIN_S)
     return recorder.result(simulation.now, simulation.steps)
 
 
-def _until(calls: Iterable[Call], seconds: float) -> Iterator[Call]:
+def _until(calls: Iterable[Call], seconds: float, on_progress: Callable[[float], None] | None) -> Iterator[Call]:
     for call in calls:
         if call.at_s >= seconds:
             return
+        if on_progress is not None:
+            on_progress(call.at_s)
         yield call
 
 
@@ -85,7 +100,8 @@ class Simulation:
         recorder: Recorder,
         *,
         seed: int,
-        client: Client,
+        client: Client = IMPATIENT,
+        faults: Faults = NO_FAULTS,
     ) -> None:
         self.now = 0.0
         self.steps = 0
@@ -93,16 +109,20 @@ class Simulation:
         self._hardware = hardware
         self._recorder = recorder
         self._client = client
-        self._jitter = Random(f"{seed} client")
-        self._noise = Random(f"{seed} noise")
+        self._faults = faults
+        self._slowness = Slowness(faults)
+        self._jitter, self._noise, self._aborts = (Random(f"{seed} {what}") for what in ("client", "noise", "aborts"))
         self._attempts: dict[str, Attempt] = {}  # those that the scheduler has
         self._in_flight: StepPlan | None = None
+        self._worker_lost = False
         self._wake_s = math.inf
         self._heap: list[tuple[float, int, int, Handler, Any]] = []
         self._pushed = 0
         self._calls = calls
         self._backlog: Iterator[Call] | None = None
         self._backlog_until_s = 0.0
+        for lost in faults.lost:
+            self._push(lost.at_s, _FAULT, self._lose_worker, lost)
         self._next_arrival()
 
     def keep_busy(self, calls: Iterator[Call], depth: int, until_s: float) -> None:
@@ -111,7 +131,7 @@ class Simulation:
         for _ in range(depth):
             self._refill(0.0, 0.0)
 
-    def run(self, until_s: float, on_progress: Callable[[float], None] | None = None) -> None:
+    def run(self, until_s: float) -> None:
         """Go on until nothing is left to happen, or until ``until_s``."""
         heap = self._heap
         while heap:
@@ -120,12 +140,17 @@ class Simulation:
                 break
             self.now = now
             handle(now, what)
-            if self._in_flight is None:
+            if self._in_flight is None and not self._worker_lost:
                 self._begin_step(now)
-            if on_progress is not None:
-                on_progress(now)
+        self._close()
+
+    def _close(self) -> None:
+        """Record the calls that have not come to their end: those with the scheduler, and those to be tried again."""
         for attempt in self._attempts.values():
             self._recorder.ended(attempt, self.now, Outcome.UNFINISHED, "")
+        for _, _, _, _, what in sorted(self._heap, key=lambda event: event[:3]):
+            if isinstance(what, Attempt) and what.number > 0:
+                self._recorder.ended(what, self.now, Outcome.SHED, "out of time to try again")
 
     # Steps.
 
@@ -140,13 +165,15 @@ class Simulation:
                 self._push(max(now, deadline), _WAKE, self._wake, None)
             return
         self._in_flight = plan
-        elapsed_s = self._hardware.step_s(StepShape.of(plan))
+        elapsed_s = self._hardware.step_s(StepShape.of(plan)) * self._slowness.factor(now)
         if self._hardware.noise:
             elapsed_s *= self._noise.lognormvariate(0.0, self._hardware.noise)
         self._push(now + elapsed_s, _STEP_END, self._end_step, (plan, elapsed_s))
 
     def _end_step(self, now: float, step: tuple[StepPlan, float]) -> None:
         plan, elapsed_s = step
+        if plan is not self._in_flight:
+            return  # the worker was lost, and the step with it
         self._in_flight = None
         self.steps += 1
         attempts = self._attempts
@@ -158,6 +185,18 @@ class Simulation:
 
     def _wake(self, now: float, _: None) -> None:
         self._wake_s = math.inf
+        if self._worker_lost:
+            self._take(now, self.scheduler.expire(now))
+
+    def _lose_worker(self, now: float, lost: LostWorker) -> None:
+        self._in_flight = None
+        self._worker_lost = True
+        self._take(now, self.scheduler.executor_lost(now))
+        self._push(now + lost.down_s, _FAULT, self._replace_worker, None)
+
+    def _replace_worker(self, now: float, _: None) -> None:
+        self._worker_lost = False
+        self._take(now, self.scheduler.executor_lost(now, self._hardware.info))
 
     # Clients.
 
@@ -175,16 +214,25 @@ class Simulation:
         [answer] = self.scheduler.submit(now, attempt.call.spec(attempt.number, now))
         if not isinstance(answer, Rejected):
             self._attempts[attempt.request_id] = attempt
+            if self._faults.abort_share and self._aborts.random() < self._faults.abort_share:
+                stays_s = self._aborts.expovariate(1.0 / self._faults.abort_mean_s)
+                self._push(now + stays_s, _CLIENT, self._leave, attempt.request_id)
         elif answer.reason in _BUSY:
-            self._refused(now, attempt, answer.reason, answer.retry_after_s, answer.retry_after_s is not None)
+            self._refused(now, attempt, Outcome.SHED, answer.reason, answer.retry_after_s)
         else:
             self._end(now, attempt, Outcome.REFUSED, answer.reason)
 
-    def _refused(self, now: float, attempt: Attempt, reason: str, retry_after_s: float | None, retry: bool) -> None:
+    def _leave(self, now: float, request_id: str) -> None:
+        if request_id in self._attempts:
+            self._take(now, self.scheduler.abort(now, request_id))
+
+    def _refused(
+        self, now: float, attempt: Attempt, outcome: Outcome, reason: str, retry_after_s: float | None
+    ) -> None:
         """A 429 or 503: the client tries again, or leaves it."""
-        wait_s = self._client.wait_s(attempt.number, retry_after_s, self._jitter) if retry else None
-        if wait_s is None:
-            self._end(now, attempt, Outcome.SHED, reason)
+        wait_s = self._client.wait_s(attempt.number, retry_after_s, self._jitter)
+        if wait_s is None or attempt.is_backlog:
+            self._end(now, attempt, outcome, reason)
         else:
             self._push(now + wait_s, _CLIENT, self._send, attempt.again())
 
@@ -213,23 +261,12 @@ class Simulation:
     def _finished(self, now: float, event: Finished) -> None:
         attempt = self._attempts.pop(event.request_id)
         attempt.cached_tokens = event.cached_tokens
-        if event.reason is FinishReason.SHED:
-            self._refused(now, attempt, event.reason, event.retry_after_s, event.retry_after_s is not None)
+        outcome = _OUTCOMES[event.reason]
+        if outcome is Outcome.SHED:
+            self._refused(now, attempt, outcome, event.reason, event.retry_after_s)
         else:
-            self._end(now, attempt, _OUTCOMES[event.reason], event.reason)
+            self._end(now, attempt, outcome, event.reason)
 
     def _push(self, at_s: float, rank: int, handle: Handler, what: Any) -> None:
         self._pushed += 1
         heappush(self._heap, (at_s, rank, self._pushed, handle, what))
-
-
-BACKLOG_PAUSE_S = 1.0
-"""How long the backlog waits before its next call when one was refused or failed."""
-
-_OUTCOMES = {
-    FinishReason.STOP: Outcome.SERVED,
-    FinishReason.LENGTH: Outcome.SERVED,
-    FinishReason.ABORTED: Outcome.ABORTED,
-    FinishReason.EXPIRED: Outcome.EXPIRED,
-    FinishReason.FAILED: Outcome.FAILED,
-}

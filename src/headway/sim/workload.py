@@ -12,9 +12,11 @@ from typing import Protocol
 from headway.policy.request import RequestSpec
 from headway.policy.sampling import SamplingParams
 from headway.policy.slo import NO_PROMISE, Objective
-from headway.sim.arrivals import Process
+from headway.sim.arrivals import Load, Process, Steady
 from headway.sim.lengths import Lengths, scale
 
+BACKLOG_INDEX = 1 << 30
+"""Calls of a backlog are numbered from here on."""
 STOP_TOKEN = 0
 SHARED_TOKENS = 1 << 31
 """Tokens from here on belong to shared prefixes; below, call number i has token i + 1 to itself."""
@@ -84,8 +86,8 @@ class Source(Protocol):
     @property
     def longest_output(self) -> int: ...
 
-    def draws(self, rate: float, seed: str) -> Iterator[tuple[float, Size]]:
-        """Endless times, ``rate`` a second on average, and sizes. The sizes don't depend on the rate."""
+    def draws(self, seed: str) -> Iterator[tuple[float, Size]]:
+        """Endless sizes and when they come, one in a unit of time on average."""
         ...
 
     def scaled(self, factor: float) -> Source:
@@ -105,11 +107,11 @@ class Synthetic:
     def longest_output(self) -> int:
         return self.output.longest
 
-    def draws(self, rate: float, seed: str) -> Iterator[tuple[float, Size]]:
+    def draws(self, seed: str) -> Iterator[tuple[float, Size]]:
         prompts, outputs = Random(f"{seed} prompts"), Random(f"{seed} outputs")
         now = 0.0
         for gap in self.process.gaps(Random(f"{seed} gaps")):
-            now += gap / rate
+            now += gap
             yield now, Size(self.prompt.draw(prompts), self.output.draw(outputs))
 
     def scaled(self, factor: float) -> Synthetic:
@@ -129,13 +131,13 @@ class Traffic:
     may_demote: bool = False
     tenant: str = ""
 
-    def calls(self, rate: float, seed: str) -> Iterator[Call]:
+    def calls(self, load: Load, seed: str) -> Iterator[Call]:
         """Calls in order of time, all with index 0."""
         cap = self.max_tokens or self.source.longest_output
-        for at_s, size in self.source.draws(rate * self.share, seed):
+        for at, size in self.source.draws(seed):
             yield Call(
                 index=0,
-                at_s=at_s,
+                at_s=load.time_s(at / self.share),
                 size=size,
                 max_tokens=cap,
                 service_class=self.service_class,
@@ -175,9 +177,12 @@ class Workload:
     traffic: tuple[Traffic, ...]
     backlog: Backlog | None = None
 
-    def calls(self, rate: float, seed: int) -> Iterator[Call]:
-        """Endless calls in order of time, numbered from 0: ``rate`` a second over all kinds."""
-        streams = [kind.calls(rate, f"{seed} {number}") for number, kind in enumerate(self.traffic)]
+    def calls(self, load: Load, seed: int) -> Iterator[Call]:
+        """Endless calls in order of time, numbered from 0; ``load`` is that of all kinds together.
+
+        With the same seed the same calls come in the same pattern at any load: two loads differ in nothing else.
+        """
+        streams = [kind.calls(load, f"{seed} {number}") for number, kind in enumerate(self.traffic)]
         for index, call in enumerate(merge(*streams, key=lambda call: call.at_s)):
             yield replace(call, index=index)
 
@@ -185,7 +190,7 @@ class Workload:
         """The backlog's calls, endless; their times mean nothing. Numbered from above all others."""
         if self.backlog is None:
             return
-        calls = self.backlog.traffic.calls(1.0, f"{seed} backlog")
+        calls = self.backlog.traffic.calls(Steady(1.0), f"{seed} backlog")
         for index, call in zip(count(BACKLOG_INDEX), calls, strict=False):
             yield replace(call, index=index)
 
@@ -195,6 +200,3 @@ class Workload:
         if backlog is not None:
             backlog = Backlog(backlog.traffic.scaled(lengths, promise), backlog.depth)
         return replace(self, traffic=tuple(kind.scaled(lengths, promise) for kind in self.traffic), backlog=backlog)
-
-
-BACKLOG_INDEX = 1 << 30

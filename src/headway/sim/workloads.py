@@ -7,6 +7,7 @@ from dataclasses import replace
 from headway.policy.slo import CONVERSATIONAL, INTERACTIVE, Objective
 from headway.sim.arrivals import Gamma, Poisson
 from headway.sim.lengths import Lognormal
+from headway.sim.traces import load
 from headway.sim.workload import Backlog, Synthetic, Traffic, Workload
 
 _CHAT_PROMPT = Lognormal(512, 1.0, 16, 4096)
@@ -21,7 +22,7 @@ _BURSTY_CHAT = replace(_CHAT, source=Synthetic(Gamma(4.0), _CHAT_PROMPT, _CHAT_O
 _EXPERIMENT = Objective(ttft_s=0.3, itl_s=0.05)
 
 
-def _workloads() -> tuple[Workload, ...]:
+def _drawn() -> tuple[Workload, ...]:
     return (
         Workload(
             name="experiment",
@@ -77,11 +78,39 @@ def _workloads() -> tuple[Workload, ...]:
     )
 
 
-def names() -> dict[str, str]:
-    """Every workload's description by its name."""
-    return {each.name: each.description for each in _workloads()}
+def _replayed(name: str) -> Workload:
+    file, description, objective = _TRACES[name]
+    traffic = Traffic(source=load(file), service_class=CONVERSATIONAL.name, objective=objective)
+    return Workload(name=name, description=description, traffic=(traffic,))
+
+
+_TRACES = {
+    "azure-conv": (
+        "azure_conv",
+        "Azure's conversation trace of 2023 (CC-BY 4.0, Splitwise)",
+        CONVERSATIONAL.objective,
+    ),
+    "azure-code": (
+        "azure_code",
+        "Azure's code trace of 2023: bursts of long prompts, short answers, TTFT 1 s (CC-BY 4.0, Splitwise)",
+        Objective(ttft_s=1.0, itl_s=0.1),
+    ),
+    "mooncake": (
+        "mooncake_conversation",
+        "Mooncake's conversation trace: prompts of 12,000 tokens that share prefixes, TTFT 10 s (Apache-2.0)",
+        Objective(ttft_s=10.0, itl_s=0.1),
+    ),
+}
+
+
+def descriptions() -> dict[str, str]:
+    """What there is: every workload's description by its name."""
+    drawn = {each.name: each.description for each in _drawn()}
+    return drawn | {name: description for name, (_, description, _) in _TRACES.items()}
 
 
 def named(name: str) -> Workload:
     """The workload of this name. Raises KeyError if there is none."""
-    return {each.name: each for each in _workloads()}[name]
+    if name in _TRACES:
+        return _replayed(name)
+    return {each.name: each for each in _drawn()}[name]
