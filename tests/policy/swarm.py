@@ -11,7 +11,7 @@ from random import Random
 from headway.policy.events import FinishReason
 from headway.policy.plan import ExecutorInfo, StepResult
 from headway.policy.scheduler import SchedulerConfig
-from tests.policy.world import WobblingBudget, World, spec
+from tests.policy.world import WobblingPolicy, World, spec
 
 VOCAB_SIZE = 12
 STOP_TOKEN = 11
@@ -35,8 +35,8 @@ class Swarm:
             kv_lookahead_tokens=pick([0, 0, 4, 64]),
             max_preemptions=pick([0, 1, 3, 3]),
         )
-        budget = pick([None, None, WobblingBudget(64, 1, 3), WobblingBudget(2, 1, 2, 9)])
-        self.world = World(ExecutorInfo(block_size, tokens // block_size, 32, VOCAB_SIZE), config, budget)
+        policy = pick([None, None, WobblingPolicy(64, 1, 3), WobblingPolicy(2, 1, 2, 9)])
+        self.world = World(ExecutorInfo(block_size, tokens // block_size, 32, VOCAB_SIZE), config, policy)
         self.cut_short: set[str] = set()
         actions = [self.abort, self.fail, self.lose_executor, self.stale_result, self.time_passes]
         self.faults = [action for action in actions if self.random.random() < 0.4]

@@ -29,7 +29,7 @@ def test_a_request_fits_where_the_simulated_peak_does(
 ) -> None:
     everyone = [*running, new]
     peak = simulated_peak(everyone, block_size, lookahead)
-    *others, candidate = [Request.new(spec(f"r{i}", *size), i) for i, size in enumerate(everyone)]
+    *others, candidate = [Request.new(spec(f"r{i}", *size), i, 0.0) for i, size in enumerate(everyone)]
 
     def fits(blocks: int) -> bool:
         cache = KVCache(blocks, block_size, KEY)
@@ -41,7 +41,7 @@ def test_a_request_fits_where_the_simulated_peak_does(
 
 
 def test_the_watermark_is_left_alone() -> None:
-    running, new = Request.new(spec("a", 4, 1), 0), Request.new(spec("b", 4, 1), 1)
+    running, new = Request.new(spec("a", 4, 1), 0, 0.0), Request.new(spec("b", 4, 1), 1, 0.0)
     for watermark, expected in ((0.0, True), (0.1, False)):
         cache = KVCache(8, 1, KEY)
         config = SchedulerConfig(kv_watermark=watermark, kv_lookahead_tokens=0)

@@ -83,7 +83,7 @@ def count_the_queue_wrong(scheduler: Scheduler) -> None:
 
 
 def overtake(scheduler: Scheduler) -> None:
-    next(iter(scheduler.waiting)).order = 0
+    next(iter(scheduler.waiting)).key = 1.0
 
 
 def preempt_for_ever(scheduler: Scheduler) -> None:

@@ -6,13 +6,15 @@ from dataclasses import replace
 
 import pytest
 
-from headway.policy.budget import BudgetView
+from headway.policy.allowance import Allowance, TokenAllowance
+from headway.policy.baselines import FirstComeFirstServed
 from headway.policy.events import Finished, FinishReason, Rejected, Scheduled, TokenOut
 from headway.policy.invariants import check
 from headway.policy.plan import DrawnToken, ExecutorInfo, StepPlan, StepResult
+from headway.policy.policy import Load, Scene
 from headway.policy.scheduler import LOOK_AGAIN_STEPS, Scheduler, SchedulerConfig
 from tests.policy.fake_executor import oracle
-from tests.policy.world import KEY, WobblingBudget, World, info, spec
+from tests.policy.world import KEY, WobblingPolicy, World, info, spec
 
 
 def shape(plan: StepPlan | None) -> list[tuple[str, int, int, bool]]:
@@ -73,17 +75,17 @@ def test_a_draw_carries_what_its_rules_read() -> None:
     assert draws[1].history == (0, 1, 2, world.output("b")[0])
 
 
-def test_the_budget_is_asked_before_every_step() -> None:
-    views: list[BudgetView] = []
+def test_the_policy_is_asked_before_every_step() -> None:
+    loads: list[tuple[float, int, int, int]] = []
 
-    class Halving:
+    class Halving(FirstComeFirstServed):
         """Half as many tokens each time."""
 
-        def tokens(self, view: BudgetView) -> int:
-            views.append(view)
-            return max(1, 16 >> len(views))
+        def allowance(self, now: float, load: Load, scene: Scene) -> Allowance:
+            loads.append((now, len(load.decodes), len(load.prefills), scene.waiting.tokens))
+            return TokenAllowance(max(1, 16 >> len(loads)))
 
-    scheduler = Scheduler(info(), SchedulerConfig(), prefix_key=KEY, budget=Halving())
+    scheduler = Scheduler(info(), SchedulerConfig(), prefix_key=KEY, policy=Halving())
     scheduler.submit(0.0, spec("a", 14, 2))
     scheduler.submit(0.0, spec("b", 3, 2))
     sizes = []
@@ -93,11 +95,11 @@ def test_the_budget_is_asked_before_every_step() -> None:
         sizes.append(plan.token_count)
         scheduler.apply(float(step), StepResult(plan.step_id, ()))
     assert sizes == [8, 4, 2]
-    assert views == [BudgetView(0.0, 0, 0, 17), BudgetView(1.0, 0, 6, 3), BudgetView(2.0, 0, 2, 3)]
+    assert loads == [(0.0, 0, 0, 17), (1.0, 0, 1, 3), (2.0, 0, 1, 3)]
 
 
 def test_a_budget_below_the_number_of_decodes_serves_the_first_to_arrive() -> None:
-    world = World(budget=WobblingBudget(16, 2))
+    world = World(policy=WobblingPolicy(16, 2))
     for name in "abc":
         world.submit(spec(name, 1, 5))
     assert shape(world.step()) == [("a", 0, 1, True), ("b", 0, 1, True), ("c", 0, 1, True)]

@@ -5,45 +5,44 @@ from __future__ import annotations
 import pytest
 
 from headway.policy.request import Request, State
-from headway.policy.waiting import Deadlines, WaitingQueue
+from headway.policy.waiting import Deadlines, Lane, WaitingQueue
 from tests.policy.world import spec
 
 
 def request(order: int, prompt: int = 3, deadline_s: float | None = None) -> Request:
-    return Request.new(spec(f"r{order}", prompt, deadline_s=deadline_s), order)
+    return Request.new(spec(f"r{order}", prompt, deadline_s=deadline_s), order, 0.0)
 
 
 def orders(queue: WaitingQueue) -> list[int]:
     return [each.order for each in queue]
 
 
-def test_first_come_first_served_and_tokens_are_counted() -> None:
+def test_in_a_lane_by_key_and_then_by_arrival_and_tokens_are_counted() -> None:
     queue = WaitingQueue()
     requests = [request(order, prompt=order + 1) for order in range(3)]
-    for each in requests:
-        queue.append(each)
-    assert (orders(queue), queue.tokens, queue.head) == ([0, 1, 2], 6, requests[0])
+    for each, key in zip(requests, (2.0, 1.0, 1.0), strict=True):
+        queue.add(each, Lane.TIMELY, key)
+    assert (orders(queue), queue.tokens, queue.head(deferrable=False)) == ([1, 2, 0], 6, requests[1])
     queue.remove(requests[1])
-    assert (orders(queue), queue.tokens, len(queue)) == ([0, 2], 4, 2)
+    assert (orders(queue), queue.tokens, len(queue)) == ([2, 0], 4, 2)
+    with pytest.raises(AssertionError, match="does not wait"):
+        queue.remove(request(2))
 
 
-def test_who_comes_back_keeps_its_place() -> None:
+def test_lanes_are_served_one_after_the_other_and_batch_on_its_own() -> None:
     queue = WaitingQueue()
-    early, middle, late = request(0), request(1), request(2)
-    queue.append(late)
-    queue.put_back(middle)
-    queue.put_back(early)
-    assert orders(queue) == [0, 1, 2]
-    with pytest.raises(AssertionError, match="jump the queue"):
-        queue.put_back(request(3))
-
-
-def test_many_come_back_each_to_its_place() -> None:
-    queue = WaitingQueue()
-    for order in (2, 4, 6):
-        queue.append(request(order))
-    queue.merge([request(5), request(0), request(3)])
-    assert (orders(queue), queue.tokens) == ([0, 2, 3, 4, 5, 6], 18)
+    for order, lane in enumerate((Lane.BATCH, Lane.LATE, Lane.TIMELY, Lane.RETURNING, Lane.RETURNING)):
+        queue.add(request(order), lane)
+    assert orders(queue) == [3, 4, 2, 1, 0]
+    for expected in (3, 4, 2, 1):
+        head = queue.head(deferrable=False)
+        assert head is not None
+        assert head.order == expected
+        queue.remove(head)
+    assert queue.head(deferrable=False) is None
+    head = queue.head(deferrable=True)
+    assert head is not None
+    assert head.order == 0
 
 
 def test_deadlines_come_in_order_and_only_for_the_living() -> None:

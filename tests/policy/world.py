@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from itertools import cycle
 
 from headway.policy import invariants
-from headway.policy.budget import Budget, BudgetView
+from headway.policy.allowance import Allowance, TokenAllowance
+from headway.policy.baselines import FirstComeFirstServed
 from headway.policy.events import Event, FinishReason, Queued, Rejected
 from headway.policy.plan import ExecutorInfo, StepPlan, StepResult
+from headway.policy.policy import Load, Policy, Scene
 from headway.policy.request import RequestSpec
 from headway.policy.sampling import SamplingParams
 from headway.policy.scheduler import Scheduler, SchedulerConfig
@@ -45,14 +47,14 @@ def spec(
     )
 
 
-class WobblingBudget:
-    """A budget that changes from step to step, as a controller's does."""
+class WobblingPolicy(FirstComeFirstServed):
+    """Allows another number of tokens from step to step, as a controller does."""
 
     def __init__(self, *limits: int) -> None:
         self.limits = cycle(limits)
 
-    def tokens(self, view: BudgetView) -> int:
-        return next(self.limits)
+    def allowance(self, now: float, load: Load, scene: Scene) -> Allowance:
+        return TokenAllowance(next(self.limits))
 
 
 class World:
@@ -62,10 +64,10 @@ class World:
         self,
         executor_info: ExecutorInfo | None = None,
         config: SchedulerConfig | None = None,
-        budget: Budget | None = None,
+        policy: Policy | None = None,
     ) -> None:
         self.executor = FakeExecutor(executor_info or info())
-        self.scheduler = Scheduler(self.executor.start(), config or SchedulerConfig(), prefix_key=KEY, budget=budget)
+        self.scheduler = Scheduler(self.executor.start(), config or SchedulerConfig(), prefix_key=KEY, policy=policy)
         self.history = invariants.History()
         self.log: list[Event] = []
         self.specs: dict[str, RequestSpec] = {}

@@ -5,55 +5,91 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from headway.policy.allowance import Allowance
 from headway.policy.plan import Chunk, StepPlan
+from headway.policy.policy import Load
 from headway.policy.request import Request
+from headway.policy.steptime import StepShape
 
 
 @dataclass(frozen=True, slots=True)
 class StepInFlight:
-    """A plan handed out whose result is awaited. ``entries``: the requests in it, and whether each draws a token."""
+    """A plan handed out whose result is awaited. ``entries``: the requests in it, and whether each draws a token.
+
+    ``began_s``: when the step before it ended, or when it was planned if there was nothing to do before.
+    """
 
     plan: StepPlan
+    shape: StepShape
     token_limit: int
+    began_s: float
     entries: tuple[tuple[Request, bool], ...]
 
 
-def partition(running: Iterable[Request]) -> tuple[list[Request], list[Request]]:
+def partition(running: Iterable[Request]) -> Load:
     """Those with one token left to compute (decodes), and those with more (prefills), each in the order given."""
-    decodes: list[Request] = []
-    prefills: list[Request] = []
+    load = Load([], [], [], [])
+    decodes, prefills, late_decodes, late_prefills = (
+        load.decodes,
+        load.prefills,
+        load.deferrable_decodes,
+        load.deferrable_prefills,
+    )
     for request in running:
-        (decodes if len(request.tokens) - request.computed == 1 else prefills).append(request)
-    return decodes, prefills
+        if len(request.tokens) - request.computed == 1:
+            (late_decodes if request.deferrable else decodes).append(request)
+        else:
+            (late_prefills if request.deferrable else prefills).append(request)
+    return load
 
 
-def share_out(limit: int, decodes: list[Request], prefills: list[Request]) -> tuple[list[Request], int]:
-    """Plan one token for each decode, then as much of each prefill as there is, while ``limit`` tokens last.
-
-    Returns those that got any, and what is left of the limit. With fewer requests in the same order, none gets less.
-    """
-    chosen = decodes[:limit]
+def share_decodes(allowance: Allowance, decodes: list[Request], *, deferrable: bool) -> list[Request]:
+    """Plan one token for as many as may take part; where not all may, those that have waited longest for a token."""
+    contexts = [len(request.tokens) for request in decodes]
+    count = allowance.decodes(contexts, deferrable=deferrable)
+    chosen = decodes[:count]
+    if 0 < count < len(decodes) and deferrable:
+        chosen = sorted(decodes, key=lambda request: (request.last_token_s, request.order))[:count]
     for request in chosen:
         request.planned = 1
-    left = limit - len(chosen)
+    return chosen
+
+
+def share_prefills(allowance: Allowance, prefills: list[Request], *, deferrable: bool) -> list[Request]:
+    """Plan as much of each as there is, in the order given, while the allowance lasts."""
+    chosen: list[Request] = []
     for request in prefills:
-        if not left:
+        count = allowance.chunk(request.computed, request.remaining, deferrable=deferrable)
+        if not count:
             break
-        request.planned = min(request.remaining, left)
-        left -= request.planned
+        request.planned = count
         chosen.append(request)
-    return chosen, left
+    return chosen
 
 
-def build(step_id: int, chosen: Iterable[Request], limit: int) -> StepInFlight:
+def build(step_id: int, chosen: Iterable[Request], token_limit: int, began_s: float) -> StepInFlight:
     """The step in which every chosen request computes its planned tokens."""
     chunks: list[Chunk] = []
     entries: list[tuple[Request, bool]] = []
+    tokens = decode_context = 0
+    prefill_reads = 0.0
     for request in chosen:
-        start, end = request.computed, request.computed + request.planned
+        start, planned = request.computed, request.planned
+        end = start + planned
         draws = end == len(request.tokens)
-        tokens = tuple(request.tokens[start:end])
-        draw = request.draw() if draws else None
-        chunks.append(Chunk(request.spec.request_id, start, tokens, request.block_table, draw))
+        chunk = Chunk(
+            request.spec.request_id,
+            start,
+            tuple(request.tokens[start:end]),
+            request.block_table,
+            request.draw() if draws else None,
+        )
+        chunks.append(chunk)
         entries.append((request, draws))
-    return StepInFlight(StepPlan(step_id, tuple(chunks)), limit, tuple(entries))
+        tokens += planned
+        if planned == 1 and draws:
+            decode_context += end
+        else:
+            prefill_reads += planned * (start + planned / 2)
+    shape = StepShape(tokens, len(chunks), decode_context, prefill_reads)
+    return StepInFlight(StepPlan(step_id, tuple(chunks)), shape, token_limit, began_s, tuple(entries))

@@ -13,6 +13,7 @@ class SchedulerConfig:
     ``max_running``: requests that hold KV blocks at once.
     ``max_queued_requests``, ``max_queued_tokens``: what may wait; an empty queue takes any one request.
     ``kv_watermark``: share of the KV blocks that admission leaves alone, in [0, 1).
+    ``kv_deferrable_watermark``: the same where those start that were promised nothing.
     ``kv_lookahead_tokens``: admission counts on every running request to go on for this many tokens, or until its
     ``max_tokens`` where that is nearer. Less admits more, and preempts more.
     ``max_preemptions``: how often one request is preempted at most. After that it waits until it can be given all the
@@ -24,6 +25,7 @@ class SchedulerConfig:
     max_queued_requests: int = 2048
     max_queued_tokens: int = 1 << 20
     kv_watermark: float = 0.02
+    kv_deferrable_watermark: float = 0.3
     kv_lookahead_tokens: int = 256
     max_preemptions: int = 3
 
@@ -34,5 +36,6 @@ class SchedulerConfig:
         for name in ("kv_lookahead_tokens", "max_preemptions"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be at least 0, not {getattr(self, name)}")
-        if not 0.0 <= self.kv_watermark < 1.0:
-            raise ValueError(f"kv_watermark must be at least 0 and below 1, not {self.kv_watermark}")
+        for name in ("kv_watermark", "kv_deferrable_watermark"):
+            if not 0.0 <= getattr(self, name) < 1.0:
+                raise ValueError(f"{name} must be at least 0 and below 1, not {getattr(self, name)}")

@@ -19,10 +19,14 @@ class KVForecast:
     Blocks that are shared now count once: if a sharer leaves, the estimate is low, which preemption makes good.
     """
 
-    def __init__(self, running: Iterable[Request], cache: KVCache, config: SchedulerConfig) -> None:
+    def __init__(
+        self, running: Iterable[Request], cache: KVCache, config: SchedulerConfig, *, deferrable: bool = False
+    ) -> None:
+        """``deferrable``: for those that run in what others leave, who must leave blocks to whoever may come."""
+        left_alone = config.kv_deferrable_watermark if deferrable else config.kv_watermark
         self._cache = cache
         self._lookahead = config.kv_lookahead_tokens
-        self._usable = cache.pool.total - math.ceil(cache.pool.total * config.kv_watermark)
+        self._usable = cache.pool.total - math.ceil(cache.pool.total * left_alone)
         self._entries: list[tuple[int, int]] = []  # tokens to come, tokens now
         self._table_blocks = 0
         self._reserved_blocks = 0

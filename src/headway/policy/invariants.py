@@ -14,7 +14,7 @@ its step in flight; ``History`` follows the events.
  9 who is not running holds nothing and is in no step
 11 a step keeps to its budget and to the number of sequences; each request in it once, within its known tokens
 12 a step is planned whenever somebody is here, and none when nobody is
-13 nobody overtakes the head of the queue; preemptions of one request are bounded
+13 the queue and the running requests are in order; preemptions of one request are bounded
 
 The scheduler itself asserts number 14 (a request computed something before it is preempted again); 10, 15 and 16
 compare whole runs, and are tests.
@@ -26,6 +26,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from headway.policy.events import (
+    Demoted,
     Event,
     Finished,
     FinishReason,
@@ -102,12 +103,12 @@ def _check_membership(scheduler: Scheduler) -> None:
     assert everyone == scheduler.requests, "7: a request is lost, or in two places"
     assert len(everyone) == len(waiting) + len(scheduler.running), "7: a request is in two places"
     assert scheduler.waiting.tokens == sum(len(request.tokens) for request in waiting), "6: queued tokens drifted"
-    orders = [request.order for request in waiting]
-    assert orders == sorted(orders), "13: the queue is out of order"
+    for lane in scheduler.waiting.lanes:
+        places = [(request.key, request.order) for request in lane]
+        assert places == sorted(places), "13: the queue is out of order"
     cap = scheduler.config.max_preemptions
-    unprotected = [request.order for request in scheduler.running if request.preemptions < cap]
-    assert unprotected == sorted(unprotected), "13: running requests are out of rank"
-    assert not (waiting and unprotected) or unprotected[-1] < orders[0], "13: somebody overtook the head of the queue"
+    ranks = [(request.preemptions < cap, request.deferrable, request.order) for request in scheduler.running]
+    assert ranks == sorted(ranks), "13: running requests are out of rank"
     assert all(request.preemptions <= cap for request in everyone.values()), "13: a request was preempted too often"
 
 
@@ -151,7 +152,7 @@ class History:
                 assert name not in self.ended, f"7: {name} has ended, and then came {event}"
                 self._follow(event)
 
-    def _follow(self, event: Scheduled | Preempted | TokenOut | Finished) -> None:
+    def _follow(self, event: Demoted | Scheduled | Preempted | TokenOut | Finished) -> None:
         name = event.request_id
         output = self.output[name]
         if isinstance(event, Scheduled):
@@ -165,6 +166,8 @@ class History:
             assert name in self.running, f"9: {name} got a token while it did not run"
             assert event.index == len(output), f"8: {name} got token {event.index} after {len(output)}"
             output.append(event.token)
+        elif isinstance(event, Demoted):
+            assert not output, f"7: {name} was demoted after its first token"
         else:
             stop_token = event.output_tokens - len(output)
             assert stop_token == 0 or (stop_token == 1 and event.reason is FinishReason.STOP), f"8: usage of {name}"

@@ -2,18 +2,19 @@
 
 A plan says everything a step needs. An executor keeps no record of requests from one step to the next, only the
 KV blocks, so a worker that was restarted can run the next plan as well as the old one could.
+
+What is made by the thousand a second is a ``NamedTuple``, which is made in a quarter of a frozen dataclass's time.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from headway.policy.sampling import SamplingParams
 
 
-@dataclass(frozen=True, slots=True)
-class Draw:
+class Draw(NamedTuple):
     """Sample one token from the logits of a chunk's last position.
 
     ``history`` holds every token of the sequence so far (prompt then output) when the rules read it, else it is
@@ -27,8 +28,7 @@ class Draw:
     history: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
+class Chunk(NamedTuple):
     """Consecutive tokens of one sequence, computed in one step: part of a prompt, or one token of a decode.
 
     ``tokens`` sit at positions ``start .. start + len(tokens) - 1``. The keys and values of all earlier positions
@@ -55,8 +55,7 @@ class StepPlan:
         return sum(len(chunk.tokens) for chunk in self.chunks)
 
 
-@dataclass(frozen=True, slots=True)
-class DrawnToken:
+class DrawnToken(NamedTuple):
     """One sampled token. ``top`` holds (token id, logprob) pairs, most likely first, when they were asked for."""
 
     request_id: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -60,6 +61,11 @@ class Request:
     offered to the prefix index, under ``digests``. The first ``started_at`` tokens were in the cache when it last
     started to run. ``order`` counts arrivals. ``cached_tokens`` of the prompt were
     found in the cache when the request was first scheduled; later finds only save it computing its own tokens again.
+
+    ``service_class`` and ``objective`` are those it is served by now: a demoted one has become batch. Who is
+    ``deferrable`` runs in what the others leave. ``due_s`` is when its first token is due; ``lane`` and ``key`` say where
+    it waits. ``uncached`` of its tokens were not in the cache when it came. ``told`` of its tokens
+    went out, the last one at ``last_token_s``; ``late_gaps`` of the gaps between them were longer than promised.
     """
 
     spec: RequestSpec
@@ -76,11 +82,37 @@ class Request:
     cached_tokens: int = 0
     preemptions: int = 0
     ever_scheduled: bool = False
+    service_class: str = ""
+    objective: Objective = NO_PROMISE
+    deferrable: bool = False
+    arrived_s: float = 0.0
+    submitted_s: float = 0.0
+    due_s: float = math.inf
+    uncached: int = 0
+    lane: int = 0
+    key: float = 0.0
+    first_token_s: float | None = None
+    last_token_s: float = 0.0
+    told: int = 0
+    late_gaps: int = 0
 
     @classmethod
-    def new(cls, spec: RequestSpec, order: int) -> Request:
+    def new(cls, spec: RequestSpec, order: int, now: float) -> Request:
         """``peak_tokens``: the most cache positions it can ever need. Its last output token is never fed back."""
-        return cls(spec, order, list(spec.prompt), peak_tokens=len(spec.prompt) + spec.max_tokens - 1)
+        arrived_s = now if spec.arrived_s is None else min(now, spec.arrived_s)
+        ttft_s, e2e_s = spec.objective.ttft_s, spec.objective.e2e_s
+        return cls(
+            spec,
+            order,
+            list(spec.prompt),
+            peak_tokens=len(spec.prompt) + spec.max_tokens - 1,
+            service_class=spec.service_class,
+            objective=spec.objective,
+            deferrable=spec.objective.is_empty,
+            arrived_s=arrived_s,
+            submitted_s=now,
+            due_s=arrived_s + min(ttft_s or math.inf, e2e_s or math.inf),
+        )
 
     @property
     def request_id(self) -> str:
@@ -98,6 +130,11 @@ class Request:
     def remaining(self) -> int:
         """Tokens still to compute before the next one can be drawn."""
         return len(self.tokens) - self.computed
+
+    def demote(self) -> None:
+        """Promise it nothing any more."""
+        self.service_class, self.objective = BATCH.name, NO_PROMISE
+        self.deferrable, self.due_s = True, math.inf
 
     def move(self, state: State) -> None:
         assert state in TRANSITIONS[self.state], f"{self.request_id}: {self.state} -> {state}"

@@ -1,12 +1,14 @@
 """Which requests the next step runs, and what a step's result changes: continuous batching over a paged KV cache.
 
-Rank. Running requests are ordered by arrival, protected ones first; a request is protected once it has been preempted
-``max_preemptions`` times. Blocks are claimed in rank order, and when there are none left the last in rank is
-preempted: its tokens are computed again later. So the first in rank always goes on. A protected request starts only
-when the peaks of all protected ones fit the cache together, so it is never preempted again.
+Rank. Running requests are ordered: protected ones first (preempted ``max_preemptions`` times), then those that were
+promised something, then those that run in what others leave (``deferrable``); among equals by arrival. Blocks are
+claimed in rank order, and when there are none left the last in rank is preempted: its tokens are computed again
+later. So the first in rank always goes on. A protected request starts only when the peaks of all protected ones fit
+the cache together, so it is never preempted again.
 
-Order. Waiting requests start in order of arrival, and nobody overtakes the head; a preempted one keeps its place.
-Nothing starts in a step that had to preempt.
+Order. The policy gives each waiting request its place; nobody overtakes the head of those with a promise, nor that of
+those without. A deferrable request gives way to one with a promise that would not fit beside it. Nobody starts in a
+step that had to preempt for want of blocks.
 
 Abort in flight. One step is in flight at a time, and blocks are handed out by ``plan`` alone, which is never called
 while a step is in flight. So the blocks of a request that ended during a step come to another request only after
@@ -17,13 +19,16 @@ made early as well.)
 from __future__ import annotations
 
 from bisect import insort
-from dataclasses import asdict
+from collections.abc import Iterable
+from dataclasses import asdict, replace
 
 from headway.policy.admission import DrainRate, refuse_for_good, refuse_for_now
-from headway.policy.batch import StepInFlight, build, partition, share_out
-from headway.policy.budget import Budget, BudgetView, StaticBudget
+from headway.policy.allowance import Allowance
+from headway.policy.baselines import StaticPolicy
+from headway.policy.batch import StepInFlight, build, partition, share_decodes, share_prefills
 from headway.policy.config import SchedulerConfig
 from headway.policy.events import (
+    Demoted,
     Event,
     Finished,
     FinishReason,
@@ -36,10 +41,12 @@ from headway.policy.events import (
 )
 from headway.policy.forecast import KVForecast
 from headway.policy.kv import KVCache
+from headway.policy.ledger import Ledger
 from headway.policy.plan import DrawnToken, ExecutorInfo, FailedDraw, StepPlan, StepResult
+from headway.policy.policy import Policy, Scene
 from headway.policy.request import Request, RequestSpec, State
 from headway.policy.stats import Counters, Stats
-from headway.policy.waiting import Deadlines, WaitingQueue
+from headway.policy.waiting import Deadlines, Lane, WaitingQueue
 
 __all__ = ("Scheduler", "SchedulerConfig")
 
@@ -57,41 +64,43 @@ class Scheduler:
     """
 
     def __init__(
-        self, info: ExecutorInfo, config: SchedulerConfig, *, prefix_key: bytes, budget: Budget | None = None
+        self, info: ExecutorInfo, config: SchedulerConfig, *, prefix_key: bytes, policy: Policy | None = None
     ) -> None:
         self.info = info
         self.config = config
+        self.policy: Policy = policy or StaticPolicy(config.token_budget)
         self.running: list[Request] = []  # in rank order
         self.waiting = WaitingQueue()
         self.in_flight: StepInFlight | None = None
         self.requests: dict[str, Request] = {}  # running and waiting
         self.counters = Counters()
+        self.ledger = Ledger()
         self.cache = KVCache(info.kv_blocks, info.block_size, prefix_key)
         self._prefix_key = prefix_key
-        self._budget = budget or StaticBudget(config.token_budget)
         self._deadlines = Deadlines()
         self._drain_rate = DrainRate()
         self._draining = False
         self._arrivals = 0
         self._step_id = 0
+        self._step_ended_s: float | None = None  # the last step, if there was more to do right after it
         self._events: list[Event] = []
-        self._blocked: Request | None = None  # the head, when it last did not fit
-        self._look_again = 0  # the step in which to look at it again, if nobody leaves before
+        self._blocked: set[str] = set()  # heads that did not fit when last looked at
+        self._look_again = 0  # the step in which to look at them again, if nobody leaves before
 
     # The door.
 
     def submit(self, now: float, spec: RequestSpec) -> list[Queued | Rejected]:
-        """Take a request in, or say why not. One event, ``Queued`` or ``Rejected``."""
-        rejected = self._refuse(now, spec)
+        """Take a request in, or say why not. One event, ``Queued`` or ``Rejected``.
+
+        Others that waited may have to leave for it: that comes with the next events returned.
+        """
+        counters = self.ledger.of(spec.service_class)
+        counters.offered += 1
+        rejected = self._refuse(now, spec) or self._take_in(now, spec)
         if rejected is not None:
+            counters.refused += 1
             self.counters.rejected[rejected.reason] += 1
             return [rejected]
-        request = Request.new(spec, self._arrivals)
-        self._arrivals += 1
-        self.cache.hash(request)  # here rather than in plan, which a step waits for
-        self.requests[spec.request_id] = request
-        self.waiting.append(request)
-        self._deadlines.add(request, live=len(self.requests))
         return [Queued(spec.request_id)]
 
     def abort(
@@ -102,7 +111,7 @@ class Scheduler:
         if request is None:
             self.counters.ignored_aborts += 1
         else:
-            self._finish(request, reason, detail)
+            self._finish(now, request, reason, detail)
         return self._take_events()
 
     def expire(self, now: float) -> list[Event]:
@@ -119,23 +128,21 @@ class Scheduler:
     def plan(self, now: float) -> StepPlan | None:
         """The next step, or None if nothing is here to run. Not to be called while a step is in flight.
 
-        Decodes come first, then prompts in chunks, then new requests, as long as the budget lasts. No work is
-        planned for a request past its deadline. What happened comes with the next events returned.
+        Who runs goes on before anybody starts, and who was promised something before who was not, as long as the
+        step's allowance lasts. No work is planned for a request past its deadline. What happened comes with the next
+        events returned.
         """
         assert self.in_flight is None, "a step is in flight"
         self._expire(now)
-        decodes, prefills = partition(self.running)
-        prefill_tokens = sum(request.remaining for request in prefills)
-        limit = self._budget.tokens(BudgetView(now, len(decodes), prefill_tokens, self.waiting.tokens))
-        assert limit >= 1, f"a budget of {limit} tokens"
-        chosen, left = share_out(limit, decodes, prefills)
-        if self._claim_blocks():
-            chosen += self._admit(left)
-        else:
-            chosen = self._share_out_again(limit)
+        self._review(now)
+        chosen, limit = self._fill(now, may_start=True)
+        while not chosen and self.running:  # those it was planned for were preempted; this ends, for nobody starts
+            chosen, limit = self._fill(now, may_start=False)
         if not chosen:
+            self._step_ended_s = None
             return None
-        self.in_flight = build(self._step_id, chosen, limit)
+        began_s = now if self._step_ended_s is None else self._step_ended_s
+        self.in_flight = build(self._step_id, chosen, limit, began_s)
         self._step_id += 1
         return self.in_flight.plan
 
@@ -154,9 +161,12 @@ class Scheduler:
                 continue  # it ended during the step
             if request.planned > 1 or not draws:
                 prompt_tokens += request.planned
-            self._advance(request, draws, outcomes.pop(request.spec.request_id, None))
+            self._advance(now, request, draws, outcomes.pop(request.spec.request_id, None))
         self.counters.discarded_tokens += len(outcomes)
-        self._drain_rate.observe(prompt_tokens, result.elapsed_s)
+        elapsed_s = now - step.began_s
+        self._drain_rate.observe(prompt_tokens, elapsed_s)
+        self.policy.observe(now, step.shape, elapsed_s)
+        self._step_ended_s = now if self.requests else None
         return self._take_events()
 
     def executor_lost(self, now: float, info: ExecutorInfo | None = None) -> list[Event]:
@@ -164,16 +174,13 @@ class Scheduler:
 
         ``info`` describes the executor that takes over, where it differs; requests that can't run there fail.
         """
-        self.in_flight = None
+        self.in_flight = self._step_ended_s = None
         displaced, self.running = self.running, []
-        self._blocked = None
+        self._blocked.clear()
         for request in displaced:
-            self.cache.close(request)
-            request.move(State.WAITING)
-            self._events.append(Preempted(request.spec.request_id, request.output_tokens))
+            self._send_back(request)
         self.counters.displaced += len(displaced)
-        self.waiting.merge(displaced)
-        self._replace_cache(info or self.info)
+        self._replace_cache(now, info or self.info)
         return self._take_events()
 
     def end_all(self, now: float, reason: FinishReason, detail: str) -> list[Event]:
@@ -186,7 +193,7 @@ class Scheduler:
         ended, self.requests = self.requests, {}
         self.running = []
         self.waiting = WaitingQueue()
-        self._blocked = None
+        self._blocked.clear()
         self.cache = KVCache(self.info.kv_blocks, self.info.block_size, self._prefix_key)
         for request in ended.values():
             request.block_table = ()
@@ -215,6 +222,7 @@ class Scheduler:
             kv_blocks_used=pool.referenced,
             kv_blocks_cached=pool.cached,
             kv_blocks_free=pool.free,
+            classes={name: replace(counters) for name, counters in self.ledger.classes.items()},
             **asdict(self.counters),
         )
 
@@ -234,62 +242,146 @@ class Scheduler:
             return Rejected(request_id, RejectReason.DRAINING, "shutting down", retry_after_s=retry_after_s)
         return refuse_for_now(spec, self.waiting, self.config, self._drain_rate)
 
+    def _take_in(self, now: float, spec: RequestSpec) -> Rejected | None:
+        request = Request.new(spec, self._arrivals, now)
+        request.uncached = len(spec.prompt) - len(self.cache.lookup(request)) * self.cache.block_size
+        rejected = self.policy.offer(now, request, self._scene())
+        if rejected is not None:
+            return rejected
+        self._arrivals += 1
+        self.requests[spec.request_id] = request
+        self.waiting.add(request, Lane(request.lane), request.key)
+        self._deadlines.add(request, live=len(self.requests))
+        return self._review(now, newcomer=request)
+
+    def _review(self, now: float, newcomer: Request | None = None) -> Rejected | None:
+        """Let the policy say who can't be on time. A newcomer among them is refused as if it had never been here."""
+        answer: Rejected | None = None
+        for leaving in self.policy.review(now, self._scene()):
+            request = leaving.request
+            counters = self.ledger.of(request.service_class)
+            self.waiting.remove(request)
+            if request.spec.may_demote:
+                counters.demoted += 1
+                request.demote()
+                self.waiting.add(request, Lane.BATCH)
+                self._events.append(Demoted(request.request_id, request.service_class))
+                continue
+            request.move(State.FINISHED)
+            del self.requests[request.request_id]
+            if request is newcomer:
+                answer = Rejected(
+                    request.request_id, RejectReason.OVERLOADED, leaving.message, retry_after_s=leaving.retry_after_s
+                )
+            else:
+                counters.shed += 1
+                self._tell_finished(request, FinishReason.SHED, leaving.message, leaving.retry_after_s)
+        return answer
+
+    def _scene(self) -> Scene:
+        step = self.in_flight
+        return Scene(self.running, self.waiting, None if step is None else step.shape, step.began_s if step else 0.0)
+
     # Parts of plan.
 
-    def _claim_blocks(self) -> bool:
+    def _fill(self, now: float, *, may_start: bool) -> tuple[list[Request], int]:
+        """Choose who takes part in the step and give them their blocks. Nobody starts once somebody was preempted."""
+        load = partition(self.running)
+        allowance = self.policy.allowance(now, load, self._scene())
+        chosen: list[Request] = []
+        for deferrable in (False, True):
+            decodes = load.deferrable_decodes if deferrable else load.decodes
+            prefills = load.deferrable_prefills if deferrable else load.prefills
+            if not self.policy.prompts_first:
+                chosen += share_decodes(allowance, decodes, deferrable=deferrable)
+            chosen += share_prefills(allowance, prefills, deferrable=deferrable)
+            may_start = self._claim_blocks(chosen) and may_start
+            if may_start and not (deferrable and self._blocked_head()):
+                chosen += self._admit(allowance, deferrable=deferrable)
+            if self.policy.prompts_first:
+                chosen += share_decodes(allowance, decodes, deferrable=deferrable)
+                may_start = self._claim_blocks(chosen) and may_start
+            chosen = [request for request in chosen if request.planned]
+        return chosen, allowance.limit
+
+    def _blocked_head(self) -> bool:
+        """Whether somebody with a promise waits for blocks, so that nobody without one may take them."""
+        head = self.waiting.head(deferrable=False)
+        return head is not None and head.request_id in self._blocked
+
+    def _claim_blocks(self, chosen: Iterable[Request]) -> bool:
         """Give every planned request its blocks, in rank order. False if somebody had to be preempted for it."""
         size = self.cache.block_size
-        short = [r for r in self.running if r.computed + r.planned > len(r.block_table) * size]
+        short = [r for r in chosen if r.computed + r.planned > len(r.block_table) * size]
+        if not short:
+            return True
         before = len(self.running)
-        for request in short:
-            if request.state is not State.RUNNING:
-                break  # preempted meanwhile, and so are all behind it
-            while not self.cache.grow(request):
-                if self._preempt_last() is request:
-                    break
+        for request in sorted(short, key=self._rank):
+            while request.planned and not self.cache.grow(request):
+                self._preempt()
         return len(self.running) == before
 
-    def _share_out_again(self, limit: int) -> list[Request]:
-        """Share out the budget among those left, until all have their blocks. Who is left never gets less."""
-        while True:
-            chosen, _ = share_out(limit, *partition(self.running))
-            if self._claim_blocks():
-                return chosen
-
-    def _preempt_last(self) -> Request:
+    def _preempt(self) -> None:
+        """Take the blocks of the last in rank: batch before others, latecomers before others; never of the first."""
         victim = self.running.pop()
-        self._blocked = None
         assert self.running, f"{victim.request_id} has the cache to itself and does not fit"
-        assert victim.computed > victim.started_at, f"{victim.request_id} is preempted without having computed anything"
-        self.cache.close(victim)
-        victim.move(State.WAITING)
-        victim.preemptions += 1
-        self.waiting.put_back(victim)
-        self.counters.preemptions += 1
-        self._events.append(Preempted(victim.spec.request_id, victim.output_tokens))
-        return victim
+        self._put_off(victim)
 
-    def _admit(self, left: int) -> list[Request]:
-        """Start waiting requests, in order, while there are budget, places and blocks for them."""
+    def _put_off(self, victim: Request) -> None:
+        """What was taken out of ``running`` for want of blocks waits again."""
+        assert victim.computed > victim.started_at, f"{victim.request_id} is preempted without having computed anything"
+        victim.preemptions += 1
+        self.counters.preemptions += 1
+        self._blocked.clear()
+        self._send_back(victim)
+
+    def _send_back(self, request: Request) -> None:
+        self.cache.close(request)
+        request.move(State.WAITING)
+        self.waiting.add(request, Lane.BATCH if request.deferrable else Lane.RETURNING)
+        self._events.append(Preempted(request.spec.request_id, request.output_tokens))
+
+    def _admit(self, allowance: Allowance, *, deferrable: bool) -> list[Request]:
+        """Start waiting requests, in order, while there are allowance, places and blocks for them."""
         admitted: list[Request] = []
         forecast: KVForecast | None = None
-        while left > 0 and len(self.running) < self.config.max_running:
-            request = self.waiting.head
-            if request is None or (request is self._blocked and self._step_id < self._look_again):
+        while (request := self.waiting.head(deferrable=deferrable)) is not None:
+            if request.request_id in self._blocked and self._step_id < self._look_again:
                 break
-            forecast = forecast or KVForecast(self.running, self.cache, self.config)
+            forecast = forecast or KVForecast(self.running, self.cache, self.config, deferrable=deferrable)
             hits = self.cache.lookup(request)
-            if not forecast.fits(request, hits):
-                self._blocked, self._look_again = request, self._step_id + LOOK_AGAIN_STEPS
+            while not (fits := self._fits(forecast, request, hits)) and self._may_put_off(request, hits):
+                self._put_off(self.running.pop())
+                forecast = KVForecast(self.running, self.cache, self.config, deferrable=deferrable)
+            if not fits:
+                self._blocked.add(request.request_id)
+                self._look_again = self._step_id + LOOK_AGAIN_STEPS
+                break
+            start = len(hits) * self.cache.block_size
+            planned = allowance.chunk(start, len(request.tokens) - start, deferrable=deferrable)
+            if not planned:
                 break
             self._start(request, hits)
-            request.planned = min(request.remaining, left)
-            left -= request.planned
+            request.planned = planned
             has_blocks = self.cache.grow(request)
             assert has_blocks, f"{request.request_id} was admitted without blocks"
             forecast.add(request)
             admitted.append(request)
         return admitted
+
+    def _fits(self, forecast: KVForecast, request: Request, hits: list[int]) -> bool:
+        return len(self.running) < self.config.max_running and forecast.fits(request, hits)
+
+    def _may_put_off(self, request: Request, hits: list[int]) -> bool:
+        """Whether the last in rank is to give way to one that waits: it is deferrable, and it would be of use."""
+        if request.deferrable or not self.running or not self.running[-1].deferrable:
+            return False
+        others = [each for each in self.running if not each.deferrable or self._is_protected(each)]
+        forecast = KVForecast(others, self.cache, self.config)
+        return len(others) < self.config.max_running and forecast.fits(request, hits)
+
+    def _is_protected(self, request: Request) -> bool:
+        return request.preemptions >= self.config.max_preemptions
 
     def _start(self, request: Request, hits: list[int]) -> None:
         self.waiting.remove(request)
@@ -304,8 +396,8 @@ class Scheduler:
             self.counters.prompt_tokens += request.prompt_tokens
             self.counters.cached_tokens += cached
 
-    def _rank(self, request: Request) -> tuple[bool, int]:
-        return request.preemptions < self.config.max_preemptions, request.order
+    def _rank(self, request: Request) -> tuple[bool, bool, int]:
+        return not self._is_protected(request), request.deferrable, request.order
 
     # Parts of apply.
 
@@ -319,22 +411,22 @@ class Scheduler:
         self.counters.discarded_tokens += len(result.failed) + len(result.drawn) - len(outcomes)
         return outcomes
 
-    def _advance(self, request: Request, draws: bool, outcome: DrawnToken | FailedDraw | None) -> None:
+    def _advance(self, now: float, request: Request, draws: bool, outcome: DrawnToken | FailedDraw | None) -> None:
         """Take in what the step computed for one request, and the token it drew."""
         request.computed += request.planned
         request.planned = 0
         if isinstance(outcome, FailedDraw):
-            self._finish(request, FinishReason.FAILED, outcome.reason)
+            self._finish(now, request, FinishReason.FAILED, outcome.reason)
         elif draws and outcome is None:
-            self._finish(request, FinishReason.FAILED, "the executor returned no token")
+            self._finish(now, request, FinishReason.FAILED, "the executor returned no token")
         else:
             self.cache.publish(request)
             if draws and outcome is not None:
-                self._take_token(request, outcome)
+                self._take_token(now, request, outcome)
             elif outcome is not None:
                 self.counters.discarded_tokens += 1
 
-    def _take_token(self, request: Request, drawn: DrawnToken) -> None:
+    def _take_token(self, now: float, request: Request, drawn: DrawnToken) -> None:
         """Append a token, and end the request if it is the last one.
 
         A stop token counts as output, as its cost does, but is not told: it is no part of the answer.
@@ -344,28 +436,40 @@ class Scheduler:
         request.tokens.append(drawn.token)
         self.counters.output_tokens += 1
         if drawn.token in spec.sampling.stop_token_ids and index >= spec.sampling.min_tokens:
-            self._finish(request, FinishReason.STOP)
+            self._finish(now, request, FinishReason.STOP)
             return
+        if request.told == 0:
+            request.first_token_s = now
+        elif request.objective.itl_s is not None and now - request.last_token_s > request.objective.itl_s:
+            request.late_gaps += 1
+        request.told += 1
+        request.last_token_s = now
         self._events.append(TokenOut(spec.request_id, index, drawn.token, drawn.logprob, drawn.top))
         if index + 1 == spec.max_tokens:
-            self._finish(request, FinishReason.LENGTH)
+            self._finish(now, request, FinishReason.LENGTH)
 
     # Endings.
 
-    def _finish(self, request: Request, reason: FinishReason, detail: str = "") -> None:
+    def _finish(self, now: float, request: Request, reason: FinishReason, detail: str = "") -> None:
         if request.state is State.RUNNING:
             if reason is FinishReason.FAILED:
                 self.cache.distrust(request)
             self.running.remove(request)
-            self._blocked = None
+            self._blocked.clear()
             self.cache.close(request)
         else:
             self.waiting.remove(request)
         request.move(State.FINISHED)
         del self.requests[request.spec.request_id]
+        if reason in (FinishReason.STOP, FinishReason.LENGTH):
+            self.policy.finished(now, request, self.ledger.finished(now, request))
+        else:
+            self.ledger.of(request.service_class).unfinished += 1
         self._tell_finished(request, reason, detail)
 
-    def _tell_finished(self, request: Request, reason: FinishReason, detail: str) -> None:
+    def _tell_finished(
+        self, request: Request, reason: FinishReason, detail: str, retry_after_s: float | None = None
+    ) -> None:
         self.counters.finished[reason] += 1
         self._events.append(
             Finished(
@@ -375,20 +479,21 @@ class Scheduler:
                 request.output_tokens,
                 request.cached_tokens,
                 detail,
+                retry_after_s,
             )
         )
 
     def _expire(self, now: float) -> None:
         while (request := self._deadlines.pop_due(now)) is not None:
-            self._finish(request, FinishReason.EXPIRED, "the deadline passed")
+            self._finish(now, request, FinishReason.EXPIRED, "the deadline passed")
 
-    def _replace_cache(self, info: ExecutorInfo) -> None:
+    def _replace_cache(self, now: float, info: ExecutorInfo) -> None:
         if info != self.info:
             for request in tuple(self.waiting):
                 request.digests.clear()  # the block size may differ
                 rejected = refuse_for_good(request.spec, info)
                 if rejected is not None:
-                    self._finish(request, FinishReason.FAILED, rejected.message)
+                    self._finish(now, request, FinishReason.FAILED, rejected.message)
         self.info = info
         self.cache = KVCache(info.kv_blocks, info.block_size, self._prefix_key)
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from headway.policy.events import FinishReason, RejectReason
+from headway.policy.ledger import ClassCounters
 
 
 @dataclass(slots=True)
@@ -45,6 +46,7 @@ class Stats:
     kv_blocks_used: int
     kv_blocks_cached: int
     kv_blocks_free: int
+    classes: Mapping[str, ClassCounters]
     steps: int
     prompt_tokens: int
     cached_tokens: int

@@ -15,20 +15,20 @@ from headway.policy.stepshape import StepShape
 KNOTS = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192)
 """Numbers of tokens between which ``f`` is a straight line; after the last it goes on as before it."""
 CELLS_MAX = 64
-SAMPLES_PER_CELL = 8
+SAMPLES_PER_CELL = 6
 FAMILIAR_SAMPLES = 4
 """With so many samples at the last fit, a kind of step is known well enough to tell the machine's speed from it."""
 OUTLIER = 1.5
 """No sample counts as further than this factor from the median of its kind."""
 SMOOTHNESS = 0.01
 """Weight of a change of slope at a knot, against one sample's relative error."""
-PRIOR_WEIGHT = 0.001
+PRIOR_WEIGHT = 1e-6
 """Weight of what was assumed before any sample, likewise: it rules only kinds of steps that have none."""
 
 FIRST_SHARE_MIN = 0.1
 """A step of one token takes at least this share of the shortest step seen, whatever the fit makes of it."""
 
-Cell = tuple[int, int, int]
+Cell = tuple[int, bool, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ PRIOR_SHAPES = (
 class Samples:
     """The latest few samples of every kind of step, so that rare kinds are not forgotten. Bounded.
 
-    A kind is a power of two of tokens, of sequences, and of four of positions read.
+    A kind: whether there is prefill, a power of two of tokens, a power of eight of positions read.
     """
 
     def __init__(self) -> None:
@@ -179,4 +179,4 @@ def _sums_of_rest(values: Sequence[float], count: int) -> list[float]:
 
 def _cell(shape: StepShape) -> Cell:
     reads = shape.decode_context + int(shape.prefill_reads)
-    return shape.tokens.bit_length(), shape.sequences.bit_length(), reads.bit_length() >> 1
+    return shape.tokens.bit_length(), shape.prefill_reads > 0.0, reads.bit_length() // 3

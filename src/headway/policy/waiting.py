@@ -1,51 +1,63 @@
-"""Requests that wait, in order of arrival, and the deadlines of all. No operation looks at every request."""
+"""Requests that wait, in the order in which they will be served, and the deadlines of all."""
 
 from __future__ import annotations
 
 import heapq
-from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from bisect import bisect_left, insort
+from collections.abc import Iterator
+from enum import IntEnum
+from itertools import chain
 
 from headway.policy.request import Request, State
 
 
+class Lane(IntEnum):
+    """The parts of the queue, in the order in which they are served."""
+
+    RETURNING = 0  # preempted, or displaced when the executor was lost: their answers have begun
+    TIMELY = 1  # can still be on time
+    LATE = 2  # can't, and are served all the same ("never shed")
+    BATCH = 3  # promised nothing: they get what the others leave
+
+
 class WaitingQueue:
-    """First come, first served; who comes back keeps its place. ``tokens``: all tokens of those waiting."""
+    """Requests by lane, and in a lane by key (the policy's: a due time, or 0 for order of arrival), then by arrival.
+
+    ``tokens``: all tokens of those waiting. Adding and removing find their place by bisection.
+    """
 
     def __init__(self) -> None:
         self.tokens = 0
-        self._requests: OrderedDict[str, Request] = OrderedDict()
+        self.lanes: tuple[list[Request], ...] = tuple([] for _ in Lane)
 
     def __len__(self) -> int:
-        return len(self._requests)
+        return sum(map(len, self.lanes))
 
     def __iter__(self) -> Iterator[Request]:
-        return iter(self._requests.values())
+        return chain.from_iterable(self.lanes)
 
-    @property
-    def head(self) -> Request | None:
-        return next(iter(self._requests.values()), None)
+    def head(self, *, deferrable: bool) -> Request | None:
+        """Who is next: of the batch lane if ``deferrable``, else of the others."""
+        for lane in self.lanes[Lane.BATCH :] if deferrable else self.lanes[: Lane.BATCH]:
+            if lane:
+                return lane[0]
+        return None
 
-    def append(self, request: Request) -> None:
-        self._requests[request.request_id] = request
+    def add(self, request: Request, lane: Lane, key: float = 0.0) -> None:
+        request.lane, request.key = lane, key
+        insort(self.lanes[lane], request, key=_place)
         self.tokens += len(request.tokens)
 
-    def put_back(self, request: Request) -> None:
-        """Back to the head: only who came before all that wait may come back alone."""
-        head = self.head
-        assert head is None or request.order < head.order, f"{request.request_id} would jump the queue"
-        self.append(request)
-        self._requests.move_to_end(request.request_id, last=False)
-
-    def merge(self, requests: Iterable[Request]) -> None:
-        """Many at once, each to its place by arrival. Looks at every request: for the day the executor is lost."""
-        for request in requests:
-            self.append(request)
-        self._requests = OrderedDict(sorted(self._requests.items(), key=lambda item: item[1].order))
-
     def remove(self, request: Request) -> None:
-        del self._requests[request.request_id]
+        lane = self.lanes[request.lane]
+        index = bisect_left(lane, _place(request), key=_place)
+        assert lane[index : index + 1] == [request], f"{request.request_id} does not wait"
+        del lane[index]
         self.tokens -= len(request.tokens)
+
+
+def _place(request: Request) -> tuple[float, int]:
+    return request.key, request.order
 
 
 class Deadlines:

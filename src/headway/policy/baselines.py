@@ -1,0 +1,83 @@
+"""Policies to be beaten, selectable and never the default: fixed caps, and caps moved by what was observed.
+
+None of them knows what was promised to whom; all serve in order of arrival and refuse only at the hard caps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from headway.policy.allowance import Allowance, TokenAllowance
+from headway.policy.events import Rejected
+from headway.policy.policy import Leaving, Load, Scene
+from headway.policy.request import Request
+from headway.policy.slo import TARGET_ATTAINMENT
+from headway.policy.steptime import StepShape
+from headway.policy.waiting import Lane
+
+
+class FirstComeFirstServed:
+    """Everybody is equal, and waits in order of arrival. What a step takes is left to who inherits."""
+
+    prompts_first = False
+
+    def offer(self, now: float, request: Request, scene: Scene) -> Rejected | None:
+        request.deferrable = False
+        request.lane, request.key = Lane.TIMELY, 0.0
+        return None
+
+    def review(self, now: float, scene: Scene) -> Sequence[Leaving]:
+        return ()
+
+    def observe(self, now: float, shape: StepShape, elapsed_s: float) -> None:
+        """Learns nothing from it."""
+
+    def finished(self, now: float, request: Request, in_slo: bool) -> None:
+        """Learns nothing from it."""
+
+
+class StaticPolicy(FirstComeFirstServed):
+    """The same number of tokens for every step, decodes first: what every engine does today, vLLM's V1 among them.
+
+    (The cap on sequences is the scheduler's ``max_running``.) With ``prompts_first`` a step that prefills does nothing
+    else, as vLLM's first scheduler did.
+    """
+
+    def __init__(self, tokens: int, *, prompts_first: bool = False) -> None:
+        self.tokens = tokens
+        self.prompts_first = prompts_first
+
+    def allowance(self, now: float, load: Load, scene: Scene) -> Allowance:
+        return TokenAllowance(self.tokens, self.prompts_first)
+
+
+class AimdPolicy(FirstComeFirstServed):
+    """Caps on sequences and tokens that grow by a step while requests are in time, and shrink by a share when not.
+
+    The classic of congestion control (Chiu and Jain, 1989) on attainment over the last ``WINDOW`` requests finished.
+    """
+
+    WINDOW = 32
+    TOKENS_MIN = 16
+    TOKENS_STEP = 16
+    SHARE = 0.75
+
+    def __init__(self, tokens_max: int, tokens: int = 256) -> None:
+        self._tokens_max = tokens_max
+        self._tokens = float(min(tokens, tokens_max))
+        self._in_slo = 0
+        self._seen = 0
+
+    def allowance(self, now: float, load: Load, scene: Scene) -> Allowance:
+        return TokenAllowance(int(self._tokens))
+
+    def finished(self, now: float, request: Request, in_slo: bool) -> None:
+        self._seen += 1
+        self._in_slo += in_slo
+        if self._seen < self.WINDOW:
+            return
+        if self._in_slo >= TARGET_ATTAINMENT * self._seen:
+            self._tokens = min(self._tokens + self.TOKENS_STEP, self._tokens_max)
+        else:
+            self._tokens = max(self._tokens * self.SHARE, self.TOKENS_MIN)
+        self._seen = self._in_slo = 0

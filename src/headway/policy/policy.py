@@ -1,0 +1,73 @@
+"""What a scheduling policy decides. The scheduler asks; how requests live, end and share the cache is not its matter."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from headway.policy.allowance import Allowance
+from headway.policy.events import Rejected
+from headway.policy.request import Request
+from headway.policy.steptime import StepShape
+from headway.policy.waiting import WaitingQueue
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """Where things stand: who runs (in rank order), who waits, and what is in the step in flight, begun at
+    ``step_began_s`` (None: none is in flight)."""
+
+    running: Sequence[Request]
+    waiting: WaitingQueue
+    step: StepShape | None
+    step_began_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Running requests by what they need next, each in rank order: one token (decodes) or more (prefills)."""
+
+    decodes: list[Request]
+    prefills: list[Request]
+    deferrable_decodes: list[Request]
+    deferrable_prefills: list[Request]
+
+
+@dataclass(frozen=True, slots=True)
+class Leaving:
+    """A request that waits, and can't be on time: it is demoted if it allows that, or else told when to come again."""
+
+    request: Request
+    message: str
+    retry_after_s: float
+
+
+class Policy(Protocol):
+    """One way to choose who comes in, who is next, and how much a step takes. Pure: time is an argument."""
+
+    prompts_first: bool
+    """Prompts before decodes, rather than the other way round."""
+
+    def offer(self, now: float, request: Request, scene: Scene) -> Rejected | None:
+        """A request has come: refuse it, or give it a lane and a key (``Request.lane``, ``Request.key``).
+
+        ``review`` is asked right after, with the request in the queue, who has to leave for it (itself, maybe).
+        """
+        ...
+
+    def review(self, now: float, scene: Scene) -> Sequence[Leaving]:
+        """Who waits and has to leave."""
+        ...
+
+    def allowance(self, now: float, load: Load, scene: Scene) -> Allowance:
+        """What the next step may take. Nobody is planned for in it yet."""
+        ...
+
+    def observe(self, now: float, shape: StepShape, elapsed_s: float) -> None:
+        """A step was run, and took so long from plan to apply."""
+        ...
+
+    def finished(self, now: float, request: Request, in_slo: bool) -> None:
+        """A request has had all its tokens."""
+        ...
