@@ -16,7 +16,6 @@ import secrets
 import signal
 import socket
 import sys
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -31,6 +30,7 @@ from headway.policy.slo import ServiceClasses
 from headway.serve.admin import ADMIN_HOST, Admin, Configurable, admin_access, caps_of
 from headway.serve.app import App
 from headway.serve.auth import Access, HostCheck, Keyring
+from headway.serve.background import finished, in_thread
 from headway.serve.bounds import RequestLimits
 from headway.serve.driver import Driver, DriverState, RestartPolicy
 from headway.serve.limits import EdgeLimits
@@ -168,7 +168,7 @@ class Node:
         self._lag.start()
         self.streams.start()
         self.driver.start()
-        _in_thread(self._load, "load-text")
+        in_thread(self._load, "load-text")
 
     async def start_admin(self, listener: socket.socket) -> None:
         """Listen for the operator too; only with an admin key."""
@@ -214,14 +214,14 @@ class Node:
     async def _end(self) -> None:
         service = self.service
         service.draining = True
-        await _finished(_in_thread(self.driver.drain, "drain"), STOP_S)
+        await finished(in_thread(self.driver.drain, "drain"), STOP_S)
         if service.in_flight.count and self._failure is None:
             self._report(
                 f"draining: {service.in_flight.count} requests in progress, {self._config.drain_s:g} s at most"
             )
             await self._drained()
         service.bodies.end()
-        if not await _finished(_in_thread(self.driver.stop, "stop"), STOP_S):
+        if not await finished(in_thread(self.driver.stop, "stop"), STOP_S):
             self._report(f"the engine did not stop within {STOP_S:g} s; leaving it behind")
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FLUSH_S):
@@ -231,7 +231,7 @@ class Node:
             await self._admin_http.close(FLUSH_S)
         self._lag.stop()
         self._pool.shutdown(wait=False, cancel_futures=True)
-        await _finished(_in_thread(self.streams.stop, "stop-text"), STOP_S)
+        await finished(in_thread(self.streams.stop, "stop-text"), STOP_S)
 
     async def _drained(self) -> None:
         waits = [asyncio.create_task(self.service.in_flight.wait_idle()), asyncio.create_task(self._hurry.wait())]
@@ -351,28 +351,3 @@ def _raise_file_limit() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def _in_thread(work: Callable[[], None], name: str) -> asyncio.Future[None]:
-    """Run in a thread that does not keep the process alive; the future is done when the work is, however it ended."""
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[None] = loop.create_future()
-
-    def set_done() -> None:
-        if not done.done():
-            done.set_result(None)
-
-    def run() -> None:
-        try:
-            work()
-        finally:
-            with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(set_done)
-
-    threading.Thread(target=run, name=name, daemon=True).start()
-    return done
-
-
-async def _finished(future: asyncio.Future[None], timeout_s: float) -> bool:
-    done, _ = await asyncio.wait([future], timeout=timeout_s)
-    return bool(done)
