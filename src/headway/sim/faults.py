@@ -48,7 +48,8 @@ class Faults:
     def __post_init__(self) -> None:
         if not 0.0 <= self.abort_share <= 1.0:
             raise ValueError(f"abort_share must be from 0 to 1, not {self.abort_share}")
-        if min((each.factor for each in (*self.slow, *self.outliers)), default=1.0) <= 0.0 or self.abort_mean_s <= 0.0:
+        factors = [slow.factor for slow in self.slow] + [outlier.factor for outlier in self.outliers]
+        if min(factors, default=1.0) <= 0.0 or self.abort_mean_s <= 0.0:
             raise ValueError("factors and abort_mean_s must be above 0")
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from operator import sub
+from typing import Any
 
 from headway.sim.live import Attempt
 from headway.sim.record import Outcome, Record, keeps, nearest_rank, p95_of_gaps
@@ -52,7 +53,9 @@ class Percentiles:
 class Summary:
     """Figures over some of the calls. Attainment is a share of those offered, or of those admitted; None of none.
 
-    ``goodput``: calls in SLO a second; ``throughput``: output tokens a second. ``itl`` is over gaps, not over calls.
+    ``goodput``: calls in SLO a second, the same where every single gap counts in ``goodput_every_gap``;
+    ``throughput``: output tokens a second. ``itl`` is over gaps, not over calls. ``retried``: calls sent more than
+    once; they count once, and are judged by their last try.
     """
 
     offered: int
@@ -61,14 +64,31 @@ class Summary:
     served: int
     shed: int
     demoted: int
+    retried: int
     in_slo: int
     attainment: float | None
     attainment_admitted: float | None
     goodput: float
+    goodput_every_gap: float
     throughput: float
     ttft: Percentiles
     itl: Percentiles
     e2e: Percentiles
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LengthBucket:
+    """The calls of the window whose prompts have ``shortest`` to ``longest`` tokens (None: no bound)."""
+
+    shortest: int
+    longest: int | None
+    offered: int
+    admitted: int
+    in_slo: int
+    attainment: float | None
+
+
+PROMPT_EDGES = (256, 1024, 4096)
 
 
 class Recorder:
@@ -93,6 +113,7 @@ class Recorder:
                 self._gaps.setdefault(name, array("d")).extend(gaps)
             gaps.sort()
         p95_s = p95_of_gaps(gaps) if gaps else None
+        worst_s = gaps[-1] if gaps else None
         if times:
             count = bisect_left(times, self._window.end_s) - bisect_left(times, self._window.start_s)
             self._tokens[name] = self._tokens.get(name, 0) + count
@@ -112,9 +133,10 @@ class Recorder:
                 output_tokens=len(times),
                 ttft_s=ttft_s,
                 itl_p95_s=p95_s,
-                itl_worst_s=gaps[-1] if gaps else None,
+                itl_worst_s=worst_s,
                 e2e_s=e2e_s,
                 in_slo=served and keeps(call.objective, ttft_s, p95_s, e2e_s),
+                every_gap_in_slo=served and keeps(call.objective, ttft_s, worst_s, e2e_s),
             )
         )
 
@@ -146,6 +168,41 @@ class Result:
         tokens = sum(self.tokens.get(name, 0) for name in names)
         return self._summarise(records, Percentiles.of(gaps), tokens / self.window.seconds)
 
+    def by_prompt_length(self, edges: tuple[int, ...] = PROMPT_EDGES) -> tuple[LengthBucket, ...]:
+        """What became of short and of long prompts. A length that is an edge is in the bucket above it."""
+        buckets: list[LengthBucket] = []
+        for shortest, end in zip((1, *edges), (*edges, None), strict=True):
+            records = [
+                record
+                for record in self.records
+                if self.window.holds(record.arrived_s)
+                and record.prompt_tokens >= shortest
+                and (end is None or record.prompt_tokens < end)
+            ]
+            in_slo = sum(record.in_slo for record in records)
+            buckets.append(
+                LengthBucket(
+                    shortest=shortest,
+                    longest=None if end is None else end - 1,
+                    offered=len(records),
+                    admitted=sum(record.admitted for record in records),
+                    in_slo=in_slo,
+                    attainment=in_slo / len(records) if records else None,
+                )
+            )
+        return tuple(buckets)
+
+    def figures(self) -> dict[str, Any]:
+        """All figures as plain values, for JSON: of all calls, by class, by prompt length."""
+        return {
+            "window_s": [self.window.start_s, self.window.end_s],
+            "seconds": self.seconds,
+            "steps": self.steps,
+            "all": asdict(self.summary()),
+            "classes": {name: asdict(self.summary(name)) for name in self.classes},
+            "prompt_length": [asdict(bucket) for bucket in self.by_prompt_length()],
+        }
+
     def _summarise(self, records: list[Record], itl: Percentiles, throughput: float) -> Summary:
         offered, in_slo = len(records), sum(record.in_slo for record in records)
         admitted = [record for record in records if record.admitted]
@@ -157,10 +214,12 @@ class Result:
             served=sum(record.outcome is Outcome.SERVED for record in records),
             shed=sum(record.outcome is Outcome.SHED for record in records),
             demoted=sum(record.demoted for record in records),
+            retried=sum(record.attempts > 1 for record in records),
             in_slo=in_slo,
             attainment=in_slo / offered if offered else None,
             attainment_admitted=kept / len(admitted) if admitted else None,
             goodput=in_slo / self.window.seconds,
+            goodput_every_gap=sum(record.every_gap_in_slo for record in records) / self.window.seconds,
             throughput=throughput,
             ttft=Percentiles.of(r.ttft_s for r in records if r.ttft_s is not None),
             itl=itl,
