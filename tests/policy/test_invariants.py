@@ -83,7 +83,7 @@ def count_the_queue_wrong(scheduler: Scheduler) -> None:
 
 
 def overtake(scheduler: Scheduler) -> None:
-    next(iter(scheduler.waiting)).key = 1.0
+    scheduler.running.reverse()
 
 
 def preempt_for_ever(scheduler: Scheduler) -> None:
@@ -172,7 +172,7 @@ def test_the_fake_model_notices_a_foreign_block() -> None:
     assert plan is not None
     good = world.executor.run(plan)
     chunk = plan.chunks[0]
-    foreign = replace(chunk, block_table=(plan.chunks[2].block_table[0], *chunk.block_table[1:]))
+    foreign = chunk._replace(block_table=(plan.chunks[2].block_table[0], *chunk.block_table[1:]))
     bad = world.executor.run(replace(plan, chunks=(foreign, *plan.chunks[1:])))
     assert bad.drawn[0] != good.drawn[0]
     assert bad.drawn[1:] == good.drawn[1:]
