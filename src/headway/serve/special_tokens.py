@@ -7,7 +7,8 @@ The tokenizer is told to read the text of special tokens as plain text. A chat t
 3. ``mark``: those become markers, which the tokenizer knows as tokens, and the seams vanish;
 4. ``resolve``: the markers' ids become those of the special tokens they stand for.
 
-Seams and markers can't be guessed, so no client can write one.
+Seams and markers can't be guessed, so no client can write one. They are private-use characters, so that no special
+token's text is found inside one by chance.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from tokenizers import AddedToken, Tokenizer
 
 from headway.models.errors import ModelError
 
+PRIVATE_USE = 0xE000
 SLICE_CHARACTERS = 64 * 1024
 """How much text is searched at once: other threads get their turn in between."""
 
@@ -33,8 +35,8 @@ class SpecialTokens:
         found = {index: token for index, token in tokenizer.get_added_tokens_decoder().items() if token.special}
         if short := [token.content for token in found.values() if len(token.content) < 2]:
             raise ModelError(f"tokenizer.json: the special token {short[0]!r} can't be told from text")
-        nonce = f"\ue000{secrets.token_urlsafe(12)}"
-        self._seam = f"{nonce}-"
+        nonce = "".join(chr(PRIVATE_USE + byte) for byte in secrets.token_bytes(12))
+        self._seam = f"{nonce}\uf8ff"
         self._markers = {token.content: f"{nonce}{order}+" for order, token in enumerate(found.values())}
         first_marker = tokenizer.get_vocab_size()
         self._ids = dict(enumerate(found, first_marker))
