@@ -6,11 +6,10 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from math import isfinite
 from typing import Any, NoReturn
 
 from headway.policy.stepfit import CELLS_MAX, KNOTS, SAMPLES_PER_CELL, Costs
-from headway.policy.stepshape import StepShape, is_step
+from headway.policy.stepshape import FEATURE_MAX, StepShape, is_step
 from headway.policy.tail import MARGIN_MAX, MARGIN_MIN, Tail
 
 FORMAT = "headway step-time model"
@@ -90,7 +89,7 @@ def _tail(value: Any) -> Tail:
 
 
 def _sample(value: Any) -> tuple[StepShape, float]:
-    tokens, sequences, decode_context, prefill_reads, time_s = _numbers(value, "samples", 5, 0.0, float("inf"))
+    tokens, sequences, decode_context, prefill_reads, time_s = _numbers(value, "samples", 5, 0.0, FEATURE_MAX)
     if not all(each.is_integer() for each in (tokens, sequences, decode_context)):
         _refuse("a count in its samples is not whole")
     shape = StepShape(int(tokens), int(sequences), int(decode_context), prefill_reads)
@@ -104,7 +103,7 @@ def _numbers(value: Any, name: str, count: int, low: float, high: float) -> list
     if len(numbers) != count:
         _refuse(f"{name} has {len(numbers)} numbers, not {count}")
     for each in numbers:
-        if isinstance(each, bool) or not isinstance(each, int | float) or not low <= each <= high or not isfinite(each):
+        if isinstance(each, bool) or not isinstance(each, int | float) or not low <= each <= high:
             _refuse(f"{name} has what is no number from {low:g} to {high:g}")
     return [float(each) for each in numbers]
 

@@ -103,7 +103,9 @@ class Samples:
         return _cell(shape) in self._familiar
 
     def fit(self, current: Costs) -> Costs:
-        """The costs that fit all samples best. ``current``: those of the last fit."""
+        """The costs that fit all samples best; ``current``, those of the last fit, if there are none."""
+        if not self._cells:
+            return current
         self.recognise()
         equations = _Equations()
         least_s = inf

@@ -24,7 +24,7 @@ from headway.policy.tail import Tail
 
 __all__ = ("StepShape", "StepTimeModel")
 
-SPEED_STEPS = 11
+SPEED_STEPS = 5
 """Steps whose median is the speed: a change is believed once half of them, and one, show it."""
 SPEED_STEPS_MIN = 3
 REFIT_STEPS = 64

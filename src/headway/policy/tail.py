@@ -6,9 +6,9 @@ from math import exp, log
 
 COVERAGE = 0.95
 MARGIN_MIN, MARGIN_MAX = 1.0, 4.0
-RATE = 0.5
+RATE = 1.0
 """Size of a correction, in units of the typical deviation."""
-RATE_MIN, RATE_MAX = 0.002, 0.1
+RATE_MIN, RATE_MAX = 0.002, 0.2
 SPREAD_MEMORY = 0.98
 DEVIATION_MAX = 0.7
 """A deviation counts as a factor of two at most, so that one outlier doesn't make all corrections large."""
