@@ -58,9 +58,7 @@ def serve(
     admin_key_file: Annotated[Path | None, Parameter(group=_HTTP)] = None,
     slo: Annotated[tuple[str, ...], Parameter(group=_PROMISE)] = (),
     never_shed: Annotated[bool, Parameter(group=_PROMISE)] = False,
-    policy: Annotated[
-        Literal["headway", "static", "aimd", "prefill-first", "vllm"], Parameter(group=_PROMISE)
-    ] = "headway",
+    policy: Annotated[str, Parameter(group=_PROMISE)] = "headway",
     classes: Annotated[Mapping[str, Any], Parameter(parse=False)],
     token_budget: Annotated[int, Parameter(group=_BATCH)] = 256,
     max_running: Annotated[int, Parameter(group=_BATCH)] = 256,
@@ -111,7 +109,7 @@ def serve(
     never_shed
         Serve requests late rather than refuse them, whatever was promised.
     policy
-        What decides about steps and admission. All but headway are there to be compared with.
+        What decides about steps and admission: headway; or, to compare with it, static, aimd, prefill-first or vllm.
     token_budget
         Most tokens in one step: larger is more throughput, smaller is smoother streams.
     max_running

@@ -70,7 +70,7 @@ def test_the_admin_key_comes_from_a_file_too(settings: list[ServeConfig], tmp_pa
     [
         (["--slo", "conversational:ttft=0"], "class conversational: ttft must be between 1 and 86400000 ms, not 0"),
         (["--slo", "turbo:ttft=300"], "there is no service class 'turbo'"),
-        (["--policy", "magic"], "--policy"),
+        (["--policy", "magic"], "policy must be one of headway, static, aimd, prefill-first, vllm, not 'magic'"),
         (["--admin-port", "9001"], "admin_port and an admin key belong together"),
         (["--classes", "3"], "--classes"),
     ],

@@ -25,6 +25,7 @@ from typing import cast
 from headway.models.source import ModelSource
 from headway.policy.events import Event, FinishReason
 from headway.policy.plan import Executor, ExecutorInfo
+from headway.policy.policies import POLICIES
 from headway.policy.scheduler import SchedulerConfig
 from headway.policy.slo import ServiceClasses
 from headway.serve.admin import ADMIN_HOST, Admin, Configurable, admin_access, caps_of
@@ -53,9 +54,6 @@ FLUSH_S = 2.0
 SWITCH_S = 0.001
 """How long a thread may keep Python from the others. A fifth of the default halves the event loop's worst stall."""
 
-POLICIES = ("headway", "static", "aimd", "prefill-first", "vllm")
-"""The first is the default; the others are there to be compared with."""
-
 EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
 
 
@@ -82,7 +80,7 @@ class ServeConfig:
     restart: RestartPolicy = field(default_factory=RestartPolicy)
     classes: ServiceClasses = field(default_factory=ServiceClasses)
     policy: str = "headway"
-    """What decides about steps and admission; one of ``POLICIES``."""
+    """What decides about steps and admission: a name of ``policy.policies``."""
     never_shed: bool = False
     """Serve late rather than refuse, whatever was promised."""
     edge: EdgeLimits = field(default_factory=EdgeLimits)

@@ -36,7 +36,7 @@ class Build:
         self.usage = Usage(prompt_tokens=prompt_tokens)
         self.failure: ApiError | None = None
         self.service_class = service_class
-        """What it is served in; read by the event loop too. Once the first token is out it stays."""
+        """What it is served in; read by the event loop too."""
         self.demoted = False
         self._stream = stream
         self._include_usage = include_usage
