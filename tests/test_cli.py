@@ -130,15 +130,3 @@ def test_serve_reads_options_from_environment_and_file_and_ends_on_a_signal(tmp_
             assert json.load(reply)["data"][0]["id"] == "from-the-file"
         server.send_signal(signal.SIGTERM)
         assert server.wait(TIMEOUT_S) == 0
-
-
-@pytest.mark.slow
-def test_the_demo_runs_to_its_end() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "headway.cli", "demo"], capture_output=True, text=True, timeout=TIMEOUT_S, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert "Tell me a story about a fox." in done.stdout
-    rows = [line for line in done.stdout.splitlines() if line.startswith("│") and line.rstrip().endswith("│")]
-    assert [row.split("│")[1].strip() for row in rows[-4:]] == ["1", "4", "16", "64"]
-    assert "serve" in done.stdout.splitlines()[-4]

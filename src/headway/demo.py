@@ -1,25 +1,47 @@
-"""``headway demo``: a real server, real chats, and what company costs, in under a minute."""
+"""``headway demo``: a real server, a real chat, and traffic that outgrows the machine with and without a promise.
+
+Under a minute, nothing staged: both servers run the same model on this machine, are offered the same chats at the same
+times, and are measured over HTTP. They differ in ``--policy`` alone.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import sys
-import time
+from dataclasses import dataclass
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from headway.bench.client import StreamError, Timing, closed_loop, percentile, stream
-from headway.bench.launch import HOST, LaunchError, headway_server
+from headway.bench.arrivals import arrivals
+from headway.bench.capacity import Level, find_capacity
+from headway.bench.client import StreamError, percentile, stream
+from headway.bench.launch import HOST, LaunchError, RunningServer, headway_server
+from headway.bench.load import TimedRequest, open_loop
+from headway.bench.verdict import Verdict, judge
+from headway.policy.slo import CONVERSATIONAL, Objective
+from headway.serve.lifecycle import loop_factory
 
 CHAT = "/v1/chat/completions"
-CONCURRENCY = (1, 4, 16, 64)
+WITHOUT, WITH = "vllm", "headway"
+"""The two policies: one that takes in all that fits, as most servers do, and the one that keeps promises."""
+PROMISE = Objective(ttft_s=0.3, itl_s=0.05)
+"""Tight enough for a tiny model to be able to break it."""
+LOADS = (0.5, 1.0, 2.0, 4.0)
+LEVEL_S = 3.0
+DRAIN_S = 1.5
+SOCKETS_MAX = 4096
+"""More than ever wait at once: without a promise everybody does."""
+SLIP_MAX_S = 0.05
+"""If chats were sent later than this, the figures are about the client as well, and the demo says so."""
+CAPACITY_S = 1.5
+CAPACITY_FIRST_STREAMS = 16
 STORY_TOKENS_MAX = 200
-LEVEL_TOKENS_MAX = 48
+CHAT_TOKENS_MAX = 48
 TIMEOUT_S = 120.0
 """Then something is stuck."""
 QUESTIONS = (
@@ -38,16 +60,26 @@ QUESTIONS = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Where the two servers listen."""
+
+    without: int
+    promised: int
+
+
 def run(console: Console | None = None) -> int:
     """Run the demo; returns the exit code."""
     console = console or Console()
     console.print("[bold]Headway demo[/]: the bundled model, on this machine, over the OpenAI API.\n")
     try:
         with contextlib.ExitStack() as stack:
-            with console.status("Starting a server ..."):
-                server = stack.enter_context(headway_server("--quiet"))
-            console.print(f"Ready after {server.ready_s:.1f} s.\n")
-            asyncio.run(asyncio.wait_for(_show(console, server.port), TIMEOUT_S))
+            with console.status("Starting two servers ..."):
+                without = stack.enter_context(_server(WITHOUT))
+                promised = stack.enter_context(_server(WITH))
+            console.print(f"Ready after {without.ready_s + promised.ready_s:.1f} s.\n")
+            with asyncio.Runner(loop_factory=loop_factory()) as runner:
+                runner.run(asyncio.wait_for(_show(console, Ports(without.port, promised.port)), TIMEOUT_S))
     except (LaunchError, StreamError, OSError, ExceptionGroup) as error:  # TimeoutError is an OSError
         console.print(f"[red]The demo stopped:[/] {str(error) or 'the server no longer answers'}")
         return 1
@@ -55,21 +87,10 @@ def run(console: Console | None = None) -> int:
     return 0
 
 
-async def _show(console: Console, port: int) -> None:
-    await _show_chats(console, port)
-    table = Table(title="What company costs: the same chats, more of them at once")
-    for heading in ("chats at once", "TTFT p50", "TTFT p95", "ITL p50", "ITL p95", "output tokens/s"):
-        table.add_column(heading, justify="right")
-    with Live(table, console=console, refresh_per_second=4):
-        for concurrency in CONCURRENCY:
-            requests = max(3 * concurrency, 16)
-            started_s = time.perf_counter()
-            timings = await closed_loop(HOST, port, CHAT, [_chat(i) for i in range(requests)], concurrency)
-            table.add_row(str(concurrency), *_row(timings, time.perf_counter() - started_s))
-    console.print(
-        "\n[dim]TTFT: from sending a request to its first token. ITL: between two tokens of one answer.\n"
-        "The right-hand column grows while the others get worse: that is the trade-off Headway exists for.[/]\n"
-    )
+async def _show(console: Console, ports: Ports) -> None:
+    await _show_chats(console, ports.promised)
+    capacity = await _find_capacity(console, ports)
+    await _show_loads(console, ports, capacity)
 
 
 async def _show_chats(console: Console, port: int) -> None:
@@ -94,23 +115,98 @@ async def _show_chats(console: Console, port: int) -> None:
     )
 
 
-def _chat(index: int, max_tokens: int = LEVEL_TOKENS_MAX) -> dict[str, object]:
-    question = QUESTIONS[index % len(QUESTIONS)]
+async def _find_capacity(console: Console, ports: Ports) -> float:
+    """Chats a second that the machine carries within the promise; measured on the server that takes in everything."""
+    with console.status("How much can this machine carry? More chats at once, until the promise breaks ...") as status:
+
+        def say(level: Level) -> None:
+            status.update(f"How much can this machine carry? {level.streams} at once: {level.requests_per_s:.0f}/s ...")
+
+        return await find_capacity(
+            HOST,
+            ports.without,
+            CHAT,
+            _chat,
+            PROMISE,
+            seconds=CAPACITY_S,
+            first_streams=CAPACITY_FIRST_STREAMS,
+            on_level=say,
+        )
+
+
+async def _show_loads(
+    console: Console, ports: Ports, capacity: float, *, seconds: float = LEVEL_S, drain_s: float = DRAIN_S
+) -> None:
+    """The table: a row for each load, each row offered to both servers, one after the other."""
+    table = _table()
+    slip_s = 0.0
+    with Live(console=console, refresh_per_second=4) as live:
+        for place, load in enumerate(LOADS):
+            rate = load * capacity
+            name = f"{load:g}x: {rate:.0f} chats/s"
+            requests = [
+                TimedRequest(at_s, _chat(number)) for number, at_s in enumerate(arrivals(rate, seconds, seed=place))
+            ]
+            verdicts: list[Verdict] = []
+            for port, server in ((ports.without, "without a promise"), (ports.promised, "with the promise")):
+                live.update(Group(table, Text(f"{name} to the server {server} ...", style="dim")))
+                run = await open_loop(HOST, port, CHAT, requests, drain_s=drain_s, sockets_max=SOCKETS_MAX)
+                verdicts.append(judge(run.outcomes, PROMISE, seconds))
+                slip_s = max(slip_s, run.slip_s(0.99))
+            without, promised = verdicts
+            table.add_row(name, *_cells(without), *_cells(promised), _percent(promised.refused, promised.offered))
+        live.update(table)
+    console.print(
+        "\n[dim]in time: of the chats that were taken in, those that were whole and kept to the promise. p95 wait: 95 "
+        "% had their first token by then (> if some had none when the run ended). refused: told at once when to come "
+        "back.[/]"
+    )
+    if slip_s > SLIP_MAX_S:
+        console.print(
+            f"[yellow]The machine was busy: chats were sent up to {1000 * slip_s:.0f} ms late, which counts.[/]"
+        )
+    console.print(
+        f"\nAt {LOADS[-1]:g}x what the machine can carry, chats in time a second: "
+        f"[bold red]{without.goodput:.0f}[/] without a promise, [bold green]{promised.goodput:.0f}[/] with it.\n"
+    )
+
+
+def _chat(number: int, max_tokens: int = CHAT_TOKENS_MAX) -> dict[str, object]:
     return {
         "model": "headway-demo",
-        "messages": [{"role": "user", "content": question}],
+        "messages": [{"role": "user", "content": QUESTIONS[number % len(QUESTIONS)]}],
         "max_tokens": max_tokens,
         "temperature": 0.7,
-        "seed": index,
+        "seed": number,
+        "service_tier": CONVERSATIONAL.tiers[0],
     }
 
 
-def _row(timings: list[Timing], elapsed_s: float) -> list[str]:
-    ttft = [each.ttft_s for each in timings]
-    gaps = [gap for each in timings for gap in each.gaps_s] or [0.0]
-    values = [percentile(ttft, 0.5), percentile(ttft, 0.95), percentile(gaps, 0.5), percentile(gaps, 0.95)]
-    tokens = sum(len(each.tokens_s) for each in timings)
-    return [*(f"{1000 * value:.0f} ms" for value in values), f"{tokens / elapsed_s:.0f}"]
+def _table() -> Table:
+    ttft_ms, itl_ms = 1000 * (PROMISE.ttft_s or 0.0), 1000 * (PROMISE.itl_s or 0.0)
+    table = Table(title=f"Promise: the first token within {ttft_ms:.0f} ms, then one every {itl_ms:.0f} ms or sooner")
+    table.add_column("load", justify="right")
+    for heading in ("without:\nin time", "without:\np95 wait", "with:\nin time", "with:\np95 wait", "with:\nrefused"):
+        table.add_column(heading, justify="right")
+    return table
+
+
+def _server(policy: str) -> contextlib.AbstractContextManager[RunningServer]:
+    ttft_ms, itl_ms = 1000 * (PROMISE.ttft_s or 0.0), 1000 * (PROMISE.itl_s or 0.0)
+    slo = f"{CONVERSATIONAL.name}:ttft={ttft_ms:g},itl={itl_ms:g}"
+    return headway_server("--quiet", "--policy", policy, "--slo", slo)
+
+
+def _cells(verdict: Verdict) -> tuple[str, str]:
+    kept = verdict.attainment_admitted
+    colour = "green" if kept >= 0.95 else "yellow" if kept >= 0.8 else "red"
+    wait_s = verdict.ttft.p95_s
+    wait = f"{wait_s:.1f} s" if wait_s >= 1.0 else f"{1000 * wait_s:.0f} ms"
+    return f"[{colour}]{100 * kept:.0f} %[/]", f"{'> ' if verdict.failed else ''}{wait}"
+
+
+def _percent(part: int, whole: int) -> str:
+    return f"{100 * part / max(1, whole):.0f} %"
 
 
 def _say_how_to_go_on(console: Console) -> None:
