@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from headway.policy.forecast import KVForecast
 from headway.policy.kv import KVCache
+from headway.policy.outputs import OutputLengths
 from headway.policy.request import Request
 from headway.policy.scheduler import SchedulerConfig
 from tests.policy.world import KEY, spec
@@ -34,7 +35,7 @@ def test_a_request_fits_where_the_simulated_peak_does(
     def fits(blocks: int) -> bool:
         cache = KVCache(blocks, block_size, KEY)
         config = SchedulerConfig(kv_watermark=0.0, kv_lookahead_tokens=lookahead)
-        return KVForecast(others, cache, config).fits(candidate, [])
+        return KVForecast(others, cache, config, OutputLengths()).fits(candidate, [])
 
     assert fits(peak + len(everyone)), "the estimate is at most a block a request too high"
     assert not others or not fits(peak - 1), "the estimate is never too low"
@@ -45,4 +46,4 @@ def test_the_watermark_is_left_alone() -> None:
     for watermark, expected in ((0.0, True), (0.1, False)):
         cache = KVCache(8, 1, KEY)
         config = SchedulerConfig(kv_watermark=watermark, kv_lookahead_tokens=0)
-        assert KVForecast([running], cache, config).fits(new, []) is expected
+        assert KVForecast([running], cache, config, OutputLengths()).fits(new, []) is expected

@@ -7,24 +7,33 @@ from collections.abc import Iterable
 
 from headway.policy.config import SchedulerConfig
 from headway.policy.kv import KVCache
+from headway.policy.outputs import OutputLengths
 from headway.policy.request import Request
 
 
 class KVForecast:
     """The most KV blocks that the running requests will hold at once in the near future.
 
-    Each is taken to draw one token a step, from its last token known until it is done or the look-ahead ends.
+    Each is taken to draw one token a step, from its last token known until it is as long as answers of its class tend
+    to be (``outputs``); while nothing is known of them, until the look-ahead ends; never past its ``max_tokens``.
     At the moment a request ends, those with more to go hold what they have and as much again as it drew; the peak
-    is at one of these moments. Method: the future-memory estimate of LightLLM's scheduler, cut off at the look-ahead.
+    is at one of these moments. Method: the future-memory estimate of LightLLM's scheduler.
     Blocks that are shared now count once: if a sharer leaves, the estimate is low, which preemption makes good.
     """
 
     def __init__(
-        self, running: Iterable[Request], cache: KVCache, config: SchedulerConfig, *, deferrable: bool = False
+        self,
+        running: Iterable[Request],
+        cache: KVCache,
+        config: SchedulerConfig,
+        outputs: OutputLengths,
+        *,
+        deferrable: bool = False,
     ) -> None:
         """``deferrable``: for those that run in what others leave, who must leave blocks to whoever may come."""
         left_alone = config.kv_deferrable_watermark if deferrable else config.kv_watermark
         self._cache = cache
+        self._outputs = outputs
         self._lookahead = config.kv_lookahead_tokens
         self._usable = cache.pool.total - math.ceil(cache.pool.total * left_alone)
         self._entries: list[tuple[int, int]] = []  # tokens to come, tokens now
@@ -67,7 +76,9 @@ class KVForecast:
 
     def _entry(self, request: Request) -> tuple[int, int]:
         tokens = len(request.tokens)
-        return min(request.peak_tokens - tokens, self._lookahead), tokens
+        expected = self._outputs.expected(request)
+        growth = self._lookahead if expected is None else expected - request.output_tokens
+        return min(request.peak_tokens - tokens, growth), tokens
 
     def _is_protected(self, request: Request) -> bool:
         return request.preemptions >= self._protected_after

@@ -42,6 +42,7 @@ from headway.policy.events import (
 from headway.policy.forecast import KVForecast
 from headway.policy.kv import KVCache
 from headway.policy.ledger import Ledger
+from headway.policy.outputs import OutputLengths
 from headway.policy.plan import DrawnToken, ExecutorInfo, FailedDraw, StepPlan, StepResult
 from headway.policy.policy import Policy, Scene
 from headway.policy.request import Request, RequestSpec, State
@@ -75,6 +76,7 @@ class Scheduler:
         self.requests: dict[str, Request] = {}  # running and waiting
         self.counters = Counters()
         self.ledger = Ledger()
+        self.outputs = OutputLengths()
         self.cache = KVCache(info.kv_blocks, info.block_size, prefix_key)
         self._prefix_key = prefix_key
         self._deadlines = Deadlines()
@@ -348,11 +350,11 @@ class Scheduler:
         while (request := self.waiting.head(deferrable=deferrable)) is not None:
             if request.request_id in self._blocked and self._step_id < self._look_again:
                 break
-            forecast = forecast or KVForecast(self.running, self.cache, self.config, deferrable=deferrable)
+            forecast = forecast or self._forecast(self.running, deferrable=deferrable)
             hits = self.cache.lookup(request)
             while not (fits := self._fits(forecast, request, hits)) and self._may_put_off(request, hits):
                 self._put_off(self.running.pop())
-                forecast = KVForecast(self.running, self.cache, self.config, deferrable=deferrable)
+                forecast = self._forecast(self.running, deferrable=deferrable)
             if not fits:
                 self._blocked.add(request.request_id)
                 self._look_again = self._step_id + LOOK_AGAIN_STEPS
@@ -369,6 +371,9 @@ class Scheduler:
             admitted.append(request)
         return admitted
 
+    def _forecast(self, running: Iterable[Request], *, deferrable: bool = False) -> KVForecast:
+        return KVForecast(running, self.cache, self.config, self.outputs, deferrable=deferrable)
+
     def _fits(self, forecast: KVForecast, request: Request, hits: list[int]) -> bool:
         return len(self.running) < self.config.max_running and forecast.fits(request, hits)
 
@@ -377,7 +382,7 @@ class Scheduler:
         if request.deferrable or not self.running or not self.running[-1].deferrable:
             return False
         others = [each for each in self.running if not each.deferrable or self._is_protected(each)]
-        forecast = KVForecast(others, self.cache, self.config)
+        forecast = self._forecast(others)
         return len(others) < self.config.max_running and forecast.fits(request, hits)
 
     def _is_protected(self, request: Request) -> bool:
@@ -462,6 +467,7 @@ class Scheduler:
         request.move(State.FINISHED)
         del self.requests[request.spec.request_id]
         if reason in (FinishReason.STOP, FinishReason.LENGTH):
+            self.outputs.observe(request.service_class, request.output_tokens)
             self.policy.finished(now, request, self.ledger.finished(now, request))
         else:
             self.ledger.of(request.service_class).unfinished += 1

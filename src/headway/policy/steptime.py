@@ -139,6 +139,13 @@ class StepTimeModel:
             self._ratios = deque((t / self._unhurried_s(shape) for shape, t in self._latest), maxlen=SPEED_STEPS)
             self._speed = _median(self._ratios)
 
+    def calibrated(self) -> None:
+        """What was observed so far was chosen to learn from, not served: count errors and margins from here on."""
+        self.refit()
+        self._decode_tail, self._mixed_tail = Tail(), Tail()
+        self._errors.clear()
+        self._within.clear()
+
     # Keeping.
 
     def to_json(self) -> str:

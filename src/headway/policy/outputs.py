@@ -1,0 +1,46 @@
+"""How long answers tend to be, by class of traffic: what was seen lately is what is expected.
+
+Nobody knows an answer's length beforehand. Each running request is given one drawn from the lengths seen that are
+longer than what it has so far, always the same for the same request, so that together they are distributed as the
+answers seen. Source of the idea: the past-future scheduler of LightLLM (arXiv 2507.10150).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right, insort
+from collections import deque
+
+from headway.policy.request import Request
+
+KEPT = 256
+ENOUGH = 16
+"""With fewer answers seen of a class, nothing is expected of it."""
+
+_GOLDEN = 0.6180339887498949
+"""Multiples of it, modulo 1, spread evenly however many there are."""
+
+
+class OutputLengths:
+    """The latest ``KEPT`` answers of each class."""
+
+    def __init__(self) -> None:
+        self._latest: dict[str, deque[int]] = {}
+        self._ordered: dict[str, list[int]] = {}
+
+    def observe(self, service_class: str, tokens: int) -> None:
+        latest = self._latest.setdefault(service_class, deque())
+        ordered = self._ordered.setdefault(service_class, [])
+        if len(latest) == KEPT:
+            del ordered[bisect_right(ordered, latest.popleft()) - 1]
+        latest.append(tokens)
+        insort(ordered, tokens)
+
+    def expected(self, request: Request) -> int | None:
+        """How long its answer may get in all, by what was seen of its class; None if that says nothing."""
+        ordered = self._ordered.get(request.service_class, ())
+        if len(ordered) < ENOUGH:
+            return None
+        longer = bisect_right(ordered, request.output_tokens)
+        if longer == len(ordered):
+            return None
+        return ordered[longer + int(request.order * _GOLDEN % 1.0 * (len(ordered) - longer))]
