@@ -1,0 +1,132 @@
+"""The simulator on the same requests: what it predicts for a run that was measured.
+
+The scheduler is the real one; the hardware is the step-time model that the live server had learned by the end of the
+run. Steps scatter around its predictions as widely as the model's own margin says.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import urllib.request
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import cast
+
+from headway.bench.launch import HOST
+from headway.bench.load import TimedRequest
+from headway.bench.verdict import Verdict
+from headway.policy.plan import ExecutorInfo
+from headway.policy.policies import build
+from headway.policy.scheduler import Scheduler, SchedulerConfig
+from headway.policy.slo import CONVERSATIONAL, Objective, ServiceClasses
+from headway.policy.steptime import StepShape, StepTimeModel
+from headway.sim.clients import IMPATIENT
+from headway.sim.result import Recorder, Summary, Window
+from headway.sim.run import DRAIN_S, Simulation
+from headway.sim.workload import Call, Size
+
+MODEL_KEY = "step_time_model"
+"""Where the status of a server has its step-time model, in the model's own form."""
+BLOCK_SIZE = 16
+Z_95 = 1.645
+"""95 % of a normal distribution is below so many standard deviations above its mean."""
+STATUS_TIMEOUT_S = 10.0
+ERROR_TARGET = 0.15
+
+
+@dataclass(frozen=True, slots=True)
+class AdaptiveRun:
+    """A run of the adaptive server, and what the server knew of its machine at the end of it."""
+
+    name: str
+    requests: list[TimedRequest]
+    verdict: Verdict
+    model_json: str | None
+    seed: int
+
+
+def live_model(port: int) -> str | None:
+    """The step-time model that a running server has by now, as JSON; None if it shows none."""
+    with urllib.request.urlopen(f"http://{HOST}:{port}/status", timeout=STATUS_TIMEOUT_S) as reply:
+        model = json.load(reply).get(MODEL_KEY)
+    return None if model is None else json.dumps(model)
+
+
+@dataclass(frozen=True, slots=True)
+class LearnedHardware:
+    """Hardware whose steps take what a fitted model says."""
+
+    model: StepTimeModel
+    info: ExecutorInfo
+    name: str = "learned"
+    description: str = "the machine as its server has come to know it"
+    source: str = "fitted online by the server"
+
+    @property
+    def noise(self) -> float:
+        """From the margin of steps that only decode, which most are."""
+        shape = (1, 1, 1, 0.0)
+        return math.log(self.model.tail_s(*shape) / self.model.predict_s(*shape)) / Z_95
+
+    def step_s(self, shape: StepShape) -> float:
+        return self.model.predict_s(shape.tokens, shape.sequences, shape.decode_context, shape.prefill_reads)
+
+
+def predict(run: AdaptiveRun, objective: Objective, *, kv_tokens: int, seconds: float) -> Summary:
+    """What the adaptive policy would make of the run's requests on the machine of its model, which it must have."""
+    assert run.model_json is not None
+    info = ExecutorInfo(BLOCK_SIZE, kv_tokens // BLOCK_SIZE, kv_tokens, 1 << 32, "simulated")
+    policy = build("headway", model=StepTimeModel.from_json(run.model_json), classes=ServiceClasses())
+    recorder = Recorder(Window(0.0, seconds), keep_gaps=True)
+    simulation = Simulation(
+        _calls(run.requests, objective),
+        LearnedHardware(StepTimeModel.from_json(run.model_json), info),
+        lambda info: Scheduler(info, SchedulerConfig(), prefix_key=b"benchmark", policy=policy),
+        recorder,
+        seed=run.seed,
+        client=IMPATIENT,
+    )
+    simulation.run(seconds + DRAIN_S)
+    return recorder.result(simulation.now, simulation.steps).summary()
+
+
+def compare(
+    runs: Sequence[AdaptiveRun], objective: Objective, *, kv_tokens: int, seconds: float
+) -> dict[str, float | int]:
+    """For each run that admitted anything: the p95s predicted, and how far they are off (0.1: a tenth too high)."""
+    figures: dict[str, float | int] = {}
+    errors: list[float] = []
+    for run in runs:
+        if run.model_json is None or run.verdict.itl.n == 0:
+            continue
+        summary = predict(run, objective, kv_tokens=kv_tokens, seconds=seconds)
+        figures[f"predicted_{run.name}_goodput_requests_s"] = round(summary.goodput, 3)
+        pairs = {"ttft": (summary.ttft, run.verdict.ttft), "itl": (summary.itl, run.verdict.itl)}
+        for part, (predicted, measured) in pairs.items():
+            p95_s = predicted.p95 or 0.0
+            error = p95_s / measured.p95_s - 1.0
+            figures[f"predicted_{run.name}_{part}_p95_ms"] = round(1000 * p95_s, 1)
+            figures[f"predicted_{run.name}_{part}_p95_error"] = round(error, 3)
+            errors.append(abs(error))
+    if errors:
+        figures["prediction_error_median"] = round(median(errors), 3)
+        figures["prediction_error_worst"] = round(max(errors), 3)
+        figures["predictions_on_target"] = sum(error <= ERROR_TARGET for error in errors)
+        figures["predictions"] = len(errors)
+    return figures
+
+
+def _calls(requests: Sequence[TimedRequest], objective: Objective) -> Iterator[Call]:
+    for index, request in enumerate(requests):
+        max_tokens = cast(int, request.body["max_tokens"])
+        yield Call(
+            index=index,
+            at_s=request.at_s,
+            size=Size(len(cast(list[int], request.body["prompt"])), max_tokens),
+            max_tokens=max_tokens,
+            service_class=CONVERSATIONAL.name,
+            objective=objective,
+            weight=CONVERSATIONAL.weight,
+        )

@@ -1,0 +1,58 @@
+"""The traffic of ``benchmarks.promise``: short chats as token ids, every prompt different, lengths drawn by seed."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from headway.bench.arrivals import arrivals
+from headway.bench.load import TimedRequest
+
+ARRIVALS = {"poisson": 1.0, "bursty": 4.0}
+"""Arrival processes by name: the coefficient of variation of the gaps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lengths:
+    """Lognormal around ``median``, ``sigma`` that of the logarithm, clipped to ``shortest`` .. ``longest`` tokens."""
+
+    median: int
+    sigma: float
+    shortest: int
+    longest: int
+
+    def draw(self, rng: random.Random) -> int:
+        tokens = round(rng.lognormvariate(math.log(self.median), self.sigma))
+        return min(max(tokens, self.shortest), self.longest)
+
+
+PROMPT = Lengths(48, 0.6, 16, 160)
+OUTPUT = Lengths(32, 0.5, 8, 96)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traffic:
+    """``headers`` go with every request: the promise, where it is not that of the tier."""
+
+    model: str
+    vocab_size: int
+    tier: str
+    headers: Mapping[str, str]
+
+    def schedule(self, process: str, rate: float, seconds: float, seed: int) -> list[TimedRequest]:
+        """The requests of one point. The seed decides lengths and tokens as well as times."""
+        rng = random.Random(seed)
+        times = arrivals(rate, seconds, seed=seed, cv=ARRIVALS[process])
+        return [TimedRequest(at_s, self.body(rng, PROMPT.draw(rng), OUTPUT.draw(rng)), self.headers) for at_s in times]
+
+    def body(self, rng: random.Random, prompt_tokens: int, output_tokens: int) -> dict[str, object]:
+        return {
+            "model": self.model,
+            "prompt": [rng.randrange(self.vocab_size) for _ in range(prompt_tokens)],
+            "max_tokens": output_tokens,
+            "temperature": 0,
+            "ignore_eos": True,
+            "service_tier": self.tier,
+        }
