@@ -153,6 +153,8 @@ def test_metrics_tell_what_happened() -> None:
     assert value("headway_time_per_output_token_seconds_count") == 1
     assert value("headway_request_duration_seconds_count", service_class="interactive") == 1
     assert value("headway_request_queue_time_seconds_count") == 1
+    assert value("headway_slo_requests_total", service_class="interactive", outcome="in_slo") == 1
+    assert value("headway_policy_choices_total", service_class="interactive", fate="offered") == 1
     assert value("headway_ready") == 1
     labels = {"model_name": MODEL, "engine": "0"}
     assert value("vllm:num_requests_running", **labels) == 0

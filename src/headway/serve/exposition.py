@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -12,6 +13,7 @@ from prometheus_client.registry import Collector, CollectorRegistry
 
 from headway import __version__
 from headway.policy.events import FinishReason
+from headway.policy.ledger import ClassCounters
 from headway.policy.stats import Stats
 from headway.serve.attainment import SloOutcome
 from headway.serve.histogram import Histogram
@@ -77,7 +79,9 @@ def _promises(service: Service) -> Iterator[Metric]:
         yield _histogram(f"headway_{name}_seconds", text, histograms, _CLASS)
         p95 = {(key,): each.latencies[part].p95(now)[0] for key, each in classes.items()}
         measured = {key: value for key, value in p95.items() if value is not None}
-        yield _gauge(f"headway_{part}_p95_seconds", f"95th percentile of the last minute: {text}", measured, _CLASS)
+        yield _gauge(
+            f"headway_{part}_p95_seconds", f"p95 of the last minute of headway_{name}_seconds", measured, _CLASS
+        )
         promised = {key: getattr(each.objective, f"{part}_s") for key, each in service.classes.items()}
         targets |= {(key, part): value for key, value in promised.items() if value is not None}
     yield _gauge("headway_slo_target_seconds", "What new requests are promised", targets, (*_CLASS, "metric"))
@@ -86,6 +90,9 @@ def _promises(service: Service) -> Iterator[Metric]:
     attainment = {(key,): each.attainment(now)[0] for key, each in classes.items()}
     known = {key: value for key, value in attainment.items() if value is not None}
     yield _gauge("headway_slo_attainment_ratio", "Share of the last minute's requests in SLO", known, _CLASS)
+
+
+_FATES = tuple(each.name for each in fields(ClassCounters))
 
 
 def _policy(stats: Stats) -> Iterator[Metric]:
@@ -110,6 +117,9 @@ def _policy(stats: Stats) -> Iterator[Metric]:
         ("ignored_aborts", "Aborts of requests that were not there", stats.ignored_aborts),
     ):
         yield _counter(f"headway_{name}", text, {(): value})
+    by_class = {(name, kind): getattr(each, kind) for name, each in stats.classes.items() for kind in _FATES}
+    text = "What the policy did with choices that asked for a class"
+    yield _counter("headway_policy_choices", text, by_class, (*_CLASS, "fate"))
     finished = {(reason.value,): count for reason, count in stats.finished.items()}
     yield _counter("headway_finished", "Choices by finish reason", finished, ("reason",))
     rejected = {(reason.value,): count for reason, count in stats.rejected.items()}
