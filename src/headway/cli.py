@@ -1,4 +1,4 @@
-"""The command line: ``headway serve``, ``headway demo``. Parsing and wiring only; what they do lives elsewhere."""
+"""The command line: ``headway serve``, ``demo``, ``simulate``. Parsing and wiring; what they do lives elsewhere."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def serve(
     never_shed: Annotated[bool, Parameter(group=_PROMISE)] = False,
     policy: Annotated[str, Parameter(group=_PROMISE)] = "headway",
     classes: Annotated[Mapping[str, Any], Parameter(parse=False)],
-    token_budget: Annotated[int, Parameter(group=_BATCH)] = 256,
+    max_step_tokens: Annotated[int, Parameter(group=_BATCH)] = 256,
     max_running: Annotated[int, Parameter(group=_BATCH)] = 256,
     max_queued_requests: Annotated[int, Parameter(group=_BATCH)] = 2048,
     max_queued_tokens: Annotated[int, Parameter(group=_BATCH)] = 1 << 20,
@@ -110,7 +110,7 @@ def serve(
         Serve requests late rather than refuse them, whatever was promised.
     policy
         What decides about steps and admission: headway; or, to compare with it, static, aimd, prefill-first or vllm.
-    token_budget
+    max_step_tokens
         Most tokens in one step: larger is more throughput, smaller is smoother streams.
     max_running
         Most requests in one step.
@@ -145,7 +145,7 @@ def serve(
             policy=policy,
             never_shed=never_shed,
             scheduler=SchedulerConfig(
-                token_budget=token_budget,
+                max_step_tokens=max_step_tokens,
                 max_running=max_running,
                 max_queued_requests=max_queued_requests,
                 max_queued_tokens=max_queued_tokens,
@@ -174,6 +174,10 @@ def demo() -> int:
     from headway.demo import run
 
     return run()
+
+
+# By its name: what a simulation needs is read when one is asked for.
+app.command("headway.simulate:command", name="simulate", help="See what a policy does with a load, in virtual time.")
 
 
 class _StartUp:
