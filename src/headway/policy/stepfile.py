@@ -15,16 +15,16 @@ from headway.policy.tail import MARGIN_MAX, MARGIN_MIN, Tail
 FORMAT = "headway step-time model"
 VERSION = 1
 TEXT_MAX = 1 << 20
-SPEED_MAX = 1e9
+PACE_MAX = 1e9
 SPREAD_MAX = 1.0
 COST_MAX_S = 1e9
 
 
 @dataclass(frozen=True, slots=True)
 class StepTimeState:
-    """``tails``: of steps that only decode, and of mixed ones. ``samples``: time at speed 1, oldest of a kind first."""
+    """``tails``: of steps that only decode, and of mixed ones. ``samples``: time at pace 1, oldest of a kind first."""
 
-    speed: float
+    pace: float
     costs: Costs
     tails: tuple[Tail, Tail]
     samples: tuple[tuple[StepShape, float], ...]
@@ -37,7 +37,7 @@ def write(state: StepTimeState) -> str:
             "format": FORMAT,
             "version": VERSION,
             "knots": KNOTS,
-            "speed": state.speed,
+            "pace": state.pace,
             "costs_s": [*costs.at_knot, costs.sequence, costs.decode_context, costs.prefill_reads],
             "tails": [[tail.margin, tail.spread] for tail in state.tails],
             "samples": [[s.tokens, s.sequences, s.decode_context, s.prefill_reads, t] for s, t in state.samples],
@@ -54,7 +54,7 @@ def read(text: str) -> StepTimeState:
         value = json.loads(text)
     except (ValueError, RecursionError):
         _refuse("it is not JSON")
-    keys = {"format", "version", "knots", "speed", "costs_s", "tails", "samples"}
+    keys = {"format", "version", "knots", "pace", "costs_s", "tails", "samples"}
     if not isinstance(value, dict) or value.get("format") != FORMAT:
         _refuse(f"its format is not {FORMAT!r}")
     if value.get("version") != VERSION:
@@ -72,9 +72,9 @@ def read(text: str) -> StepTimeState:
     samples = _list(value["samples"], "samples", None)
     if len(tails) != 2:
         _refuse("there are not two tails")
-    [speed] = _numbers([value["speed"]], "speed", 1, 1.0 / SPEED_MAX, SPEED_MAX)
+    [pace] = _numbers([value["pace"]], "pace", 1, 1.0 / PACE_MAX, PACE_MAX)
     return StepTimeState(
-        speed,
+        pace,
         Costs.of_knots(at_knot, costs[knots:]),
         (_tail(tails[0]), _tail(tails[1])),
         tuple(_sample(each) for each in samples),

@@ -17,7 +17,7 @@ KNOTS = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1
 CELLS_MAX = 64
 SAMPLES_PER_CELL = 6
 FAMILIAR_SAMPLES = 4
-"""With so many samples at the last fit, a kind of step is known well enough to tell the machine's speed from it."""
+"""With so many samples at the last fit, a kind of step is known well enough to tell the machine's pace from it."""
 OUTLIER = 1.5
 """No sample counts as further than this factor from the median of its kind."""
 SMOOTHNESS = 0.01
@@ -33,7 +33,7 @@ Cell = tuple[int, bool, int]
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """Seconds: ``f`` at each knot and its slope from there on, and what one of each other feature costs."""
+    """Seconds at pace 1: ``f`` at each knot and its slope from there on, and what one of each other feature costs."""
 
     at_knot: tuple[float, ...]
     slope: tuple[float, ...]

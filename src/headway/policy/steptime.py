@@ -1,15 +1,15 @@
 """How long a step takes: predicted from what is in it, learned from the steps that ran.
 
-    time = speed x (f(tokens) + a x sequences + b x decode_context + c x prefill_reads)
+    time = pace x (f(tokens) + a x sequences + b x decode_context + c x prefill_reads)
 
 ``f`` is increasing and piecewise linear, so that a processor that needs large batches to be efficient (steep, then
 flat), one that waits for memory first (flat, then steep) and one with steps in between can all be described. Nothing
 in it is negative, so more work never takes less time, and how much work fits a given time can be found.
 
-Two things are learned at two paces. The *shape* (all but ``speed``) belongs to model and machine: it is fitted to
-samples of every kind of step seen, rare ones included, as relative errors count. ``speed`` is what the machine
-makes of it right now: the median of the latest steps against the shape. It follows a noisy neighbour or a clock that
-drops within a few steps, and one odd step does not move it. Samples are kept as they would be at speed 1.
+Two things are learned, each at its own rate. The *costs* (what stands in brackets) belong to model and machine: they
+are fitted to samples of every kind of step seen, rare ones included, as relative errors count. The *pace* is how much
+slower than that the machine is right now: the median of the latest few steps. It follows a noisy neighbour or a clock
+that drops within two steps, and one odd step does not move it. Samples are kept as they would be at pace 1.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ from headway.policy.tail import Tail
 
 __all__ = ("StepShape", "StepTimeModel")
 
-SPEED_STEPS = 5
-"""Steps whose median is the speed: a change is believed once half of them, and one, show it."""
-SPEED_STEPS_MIN = 3
+PACE_STEPS = 3
+"""Steps whose median is the pace. On a machine with other work, the last steps say far more than those before."""
+AROUND_STEPS = 11
+"""A step's sample is kept at the median pace of the steps around it: of so many, with itself in the middle."""
 REFIT_STEPS = 64
 REFIT_UNFAMILIAR_STEPS = 8
 """Steps between fits: all, or those of kinds that the last fit did not know."""
@@ -45,15 +46,15 @@ class StepTimeModel:
     def __init__(self) -> None:
         self.samples = 0
         self.ignored = 0
-        self._speed = 1.0
+        self._pace = 1.0
         self._costs = PRIOR
         self._decode_tail = Tail()
         self._mixed_tail = Tail()
         self._kept = Samples()
         self._steps_since_fit = 0
         self._unfamiliar_since_fit = 0
-        self._latest: deque[tuple[StepShape, float]] = deque(maxlen=SPEED_STEPS)
-        self._ratios: deque[float] = deque(maxlen=SPEED_STEPS)
+        self._latest: deque[tuple[StepShape, float]] = deque(maxlen=AROUND_STEPS)  # those of familiar kinds
+        self._paces: deque[float] = deque(maxlen=AROUND_STEPS)  # what each of them says
         self._errors: deque[float] = deque(maxlen=RECENT_STEPS)
         self._within: deque[bool] = deque(maxlen=RECENT_STEPS)
 
@@ -61,7 +62,7 @@ class StepTimeModel:
 
     def predict_s(self, tokens: int, sequences: int, decode_context: int, prefill_reads: float) -> float:
         """The typical time of such a step."""
-        return self._speed * self._costs.time_s(tokens, sequences, decode_context, prefill_reads)
+        return self._pace * self._costs.time_s(tokens, sequences, decode_context, prefill_reads)
 
     def tail_s(self, tokens: int, sequences: int, decode_context: int, prefill_reads: float) -> float:
         """The time that 95 % of such steps stay within."""
@@ -110,34 +111,31 @@ class StepTimeModel:
             self.ignored += 1
             return
         self.samples += 1
-        unhurried_s = self._unhurried_s(shape)
-        self._judge(shape.prefill_reads > 0.0, elapsed_s / (self._speed * unhurried_s))
+        cost_s = self._cost_s(shape)
+        self._judge(shape.prefill_reads > 0.0, elapsed_s / (self._pace * cost_s))
         self._steps_since_fit += 1
         if self._kept.is_familiar(shape):
             self._latest.append((shape, elapsed_s))
-            self._ratios.append(elapsed_s / unhurried_s)
-            if len(self._ratios) >= SPEED_STEPS_MIN:
-                self._speed = _median(self._ratios)
-            if len(self._latest) == SPEED_STEPS:
-                # The step in the middle is kept: the median around it is the speed that it ran at.
-                middle, middle_s = self._latest[SPEED_STEPS // 2]
-                self._kept.add(middle, middle_s / self._speed)
-        else:  # it would tell more about the kind of step than about the machine's speed
-            self._kept.add(shape, elapsed_s / self._speed)
+            self._paces.append(elapsed_s / cost_s)
+            self._follow()
+            if len(self._latest) == AROUND_STEPS:
+                middle, middle_s = self._latest[AROUND_STEPS // 2]
+                self._kept.add(middle, middle_s / _median(self._paces))
+        else:  # it tells more about its kind than about the pace
+            self._kept.add(shape, elapsed_s / (_median(self._paces) if self._paces else self._pace))
             self._unfamiliar_since_fit += 1
         if self._steps_since_fit >= REFIT_STEPS or self._unfamiliar_since_fit >= REFIT_UNFAMILIAR_STEPS:
             self.refit()
 
     def refit(self) -> None:
-        """Fit the shape to all that is known. ``observe`` does it every so often."""
+        """Fit the costs to all that is known. ``observe`` does it every so often."""
         self._steps_since_fit = self._unfamiliar_since_fit = 0
         is_first = self._costs is PRIOR
         self._costs = self._kept.fit(self._costs)
         if is_first:
             self._costs = self._kept.fit(self._costs)  # what is relative to the last fit was relative to a mere guess
-        if len(self._latest) >= SPEED_STEPS_MIN:
-            self._ratios = deque((t / self._unhurried_s(shape) for shape, t in self._latest), maxlen=SPEED_STEPS)
-            self._speed = _median(self._ratios)
+        self._paces = deque((time_s / self._cost_s(shape) for shape, time_s in self._latest), maxlen=AROUND_STEPS)
+        self._follow()
 
     def calibrated(self) -> None:
         """What was observed so far was chosen to learn from, not served: count errors and margins from here on."""
@@ -151,14 +149,14 @@ class StepTimeModel:
     def to_json(self) -> str:
         """All that predictions and later fits depend on, but not the latest steps."""
         tails = (self._decode_tail, self._mixed_tail)
-        return write(StepTimeState(self._speed, self._costs, tails, tuple(self._kept)))
+        return write(StepTimeState(self._pace, self._costs, tails, tuple(self._kept)))
 
     @classmethod
     def from_json(cls, text: str) -> StepTimeModel:
         """A model that predicts as the one saved did. Raises ValueError, with one clear line, on anything else."""
         state = read(text)
         model = cls()
-        model._speed, model._costs = state.speed, state.costs
+        model._pace, model._costs = state.pace, state.costs
         model._decode_tail, model._mixed_tail = state.tails
         for shape, time_s in state.samples:
             model._kept.add(shape, time_s)
@@ -174,8 +172,12 @@ class StepTimeModel:
         self._within.append(ratio <= tail.margin)
         tail.observe(ratio)
 
-    def _unhurried_s(self, shape: StepShape) -> float:
-        """The time at speed 1."""
+    def _follow(self) -> None:
+        if len(self._paces) >= PACE_STEPS:
+            self._pace = _median([self._paces[-i] for i in range(1, PACE_STEPS + 1)])
+
+    def _cost_s(self, shape: StepShape) -> float:
+        """The time at pace 1."""
         return self._costs.time_s(shape.tokens, shape.sequences, shape.decode_context, shape.prefill_reads)
 
 

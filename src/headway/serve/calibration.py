@@ -80,6 +80,7 @@ def calibrate(
         is_first = False
         model.observe(shape, elapsed_s)
         model.refit()
+    model.calibrated()
     tell("measuring the speed", 1.0)
 
 
