@@ -49,7 +49,7 @@ class PacedExecutor:
 
 def main() -> int:
     source = resolve(None)
-    config = ServeConfig(port=0, served_name="bench", scheduler=SchedulerConfig(token_budget=4096, max_running=1024))
+    config = ServeConfig(port=0, served_name="bench", scheduler=SchedulerConfig(max_step_tokens=4096, max_running=1024))
     text = Text.load(source)
     # A token that is only part of a character has no event of its own: then clients could not count events.
     tokens = [

@@ -40,7 +40,7 @@ def test_importing_headway_and_asking_for_help_loads_no_torch() -> None:
         (["serve", "--bogus", "3"], "--bogus"),
         (["serve", "--port", "many"], "--port"),
         (["serve", "--port", "70000"], "port must be between 0 and 65535, not 70000"),
-        (["serve", "--token-budget", "0"], "token_budget must be at least 1, not 0"),
+        (["serve", "--max-step-tokens", "0"], "max_step_tokens must be at least 1, not 0"),
         (["serve", "--tensor-parallel", "0"], "tensor_parallel must be 1 to 64, not 0"),
         (["serve", "--kv-tokens", "1"], "kv_tokens"),
         (["serve", "--dtype", "int3"], "--dtype"),

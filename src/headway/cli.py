@@ -60,8 +60,10 @@ def serve(
     never_shed: Annotated[bool, Parameter(group=_PROMISE)] = False,
     policy: Annotated[str, Parameter(group=_PROMISE)] = "headway",
     classes: Annotated[Mapping[str, Any], Parameter(parse=False)],
-    max_step_tokens: Annotated[int, Parameter(group=_BATCH)] = 256,
-    max_running: Annotated[int, Parameter(group=_BATCH)] = 256,
+    fair: Annotated[bool, Parameter(group=_PROMISE)] = False,
+    step_times: Annotated[Path | None, Parameter(group=_PROMISE)] = None,
+    max_step_tokens: Annotated[int | None, Parameter(group=_BATCH)] = None,
+    max_running: Annotated[int, Parameter(group=_BATCH)] = 1024,
     max_queued_requests: Annotated[int, Parameter(group=_BATCH)] = 2048,
     max_queued_tokens: Annotated[int, Parameter(group=_BATCH)] = 1 << 20,
 ) -> int:
@@ -110,8 +112,13 @@ def serve(
         Serve requests late rather than refuse them, whatever was promised.
     policy
         What decides about steps and admission: headway; or, to compare with it, static, aimd, prefill-first or vllm.
+    fair
+        In overload, refuse long prompts no more often than short ones: fewer are served in all.
+    step_times
+        A file that keeps what was learned of how long steps take, from one run to the next. Without it, a few seconds
+        of the start are spent on measuring.
     max_step_tokens
-        Most tokens in one step: larger is more throughput, smaller is smoother streams.
+        Most tokens in one step, whatever the promises leave room for: 8192, or 2048 with another policy.
     max_running
         Most requests in one step.
     max_queued_requests
@@ -123,10 +130,13 @@ def serve(
     from headway.engine.options import EngineOptions, OptionError
     from headway.models.errors import ModelError
     from headway.models.source import resolve
+    from headway.policy.controller import PromiseConfig
+    from headway.policy.policies import default_step_tokens
     from headway.policy.scheduler import SchedulerConfig
     from headway.serve.lifecycle import ServeConfig
     from headway.serve.lifecycle import serve as run_server
     from headway.serve.objectives import read_classes
+    from headway.serve.policy_maker import PolicyMaker
     from headway.serve.text import Text
 
     start_up = _StartUp(quiet)
@@ -145,7 +155,7 @@ def serve(
             policy=policy,
             never_shed=never_shed,
             scheduler=SchedulerConfig(
-                max_step_tokens=max_step_tokens,
+                max_step_tokens=default_step_tokens(policy) if max_step_tokens is None else max_step_tokens,
                 max_running=max_running,
                 max_queued_requests=max_queued_requests,
                 max_queued_tokens=max_queued_tokens,
@@ -154,18 +164,26 @@ def serve(
         options = EngineOptions(dtype=dtype, kv_tokens=kv_tokens, threads=threads, context_tokens=context_tokens)
         if not 1 <= tensor_parallel <= 64:
             raise OptionError(f"tensor_parallel must be 1 to 64, not {tensor_parallel}")
+        promise = PromiseConfig(never_shed=config.never_shed, fair=fair)
+        make_policy = PolicyMaker(policy, config.classes, promise, step_times=step_times, progress=start_up.progress)
         source = resolve(model, progress=start_up.progress)
     except (ModelError, OptionError, ValueError, OSError) as error:
         return _refuse(str(error))
     executor = WorkerExecutor(source, options, ranks=tensor_parallel, progress=start_up.progress)
-    return run_server(
+    status = run_server(
         config,
         source,
         executor,
         Text.load,
+        make_policy=make_policy,
         report=start_up.say,
         on_ready=lambda info, bound_port: start_up.ready(info, host, bound_port),
     )
+    try:
+        make_policy.save()
+    except OSError as error:
+        start_up.say(f"headway: what was learned could not be kept: {error}")
+    return status
 
 
 @app.command

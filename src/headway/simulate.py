@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from headway.policy.plan import ExecutorInfo
-from headway.policy.policies import POLICIES, build
+from headway.policy.policies import POLICIES, build, default_step_tokens
 from headway.policy.scheduler import Scheduler, SchedulerConfig
 from headway.policy.steptime import StepTimeModel
 from headway.serve.calibration import calibrate
@@ -43,7 +43,7 @@ def command(
     rate: float = 10.0,
     seconds: float = 60.0,
     policy: str = "headway",
-    token_limit: int | None = None,
+    max_step_tokens: int | None = None,
     lengths: float = 1.0,
     promise: float = 1.0,
     seed: int = 0,
@@ -64,7 +64,7 @@ def command(
         How long requests come, in virtual time. The first and the last tenth are cut from the figures.
     policy
         How requests are scheduled (see --list).
-    token_limit
+    max_step_tokens
         Most tokens in a step; the policy's own if not given.
     lengths
         Multiply all lengths of prompts and answers by this, for a machine that is slower or faster.
@@ -86,14 +86,14 @@ def command(
         machine = _known("hardware", hardware, HARDWARE)
         _known("workload", workload, descriptions())
         _known("policy", policy, POLICIES)
-        maker = scheduler_maker(policy, machine, token_limit)
+        maker = scheduler_maker(policy, machine, max_step_tokens)
         progress = _Progress(seconds)
         scaled = named(workload).scaled(lengths=lengths, promise=promise)
         result = simulate(scaled, machine, maker, rate=rate, seconds=seconds, seed=seed, on_progress=progress.at)
         progress.end()
         if json_file is not None:
             asked = {"hardware": hardware, "workload": workload, "rate": rate, "seconds": seconds, "policy": policy}
-            asked |= {"token_limit": token_limit, "lengths": lengths, "promise": promise, "seed": seed}
+            asked |= {"max_step_tokens": max_step_tokens, "lengths": lengths, "promise": promise, "seed": seed}
             _write({"simulated": asked, "source": machine.source, **result.figures()}, json_file)
         if json_file != Path("-"):
             Console().print(f"{policy} on {machine.description}, {workload} at {rate:g} requests a second")
@@ -111,15 +111,16 @@ def calibrated(hardware: Hardware) -> StepTimeModel:
     return model
 
 
-def scheduler_maker(policy: str, hardware: Hardware, token_limit: int | None = None) -> MakeScheduler:
+def scheduler_maker(policy: str, hardware: Hardware, max_step_tokens: int | None = None) -> MakeScheduler:
     """Schedulers of a named policy, each as new. Raises ValueError for a policy or a limit that can't be."""
-    if token_limit is not None and token_limit < 1:
-        raise ValueError(f"token_limit must be at least 1, not {token_limit}")
+    if max_step_tokens is not None and max_step_tokens < 1:
+        raise ValueError(f"max_step_tokens must be at least 1, not {max_step_tokens}")
     model = calibrated(hardware).to_json()
 
     def make(info: ExecutorInfo) -> Scheduler:
-        chosen = build(policy, token_limit=token_limit, model=StepTimeModel.from_json(model))
-        return Scheduler(info, SchedulerConfig(), prefix_key=PREFIX_KEY, policy=chosen)
+        chosen = build(policy, model=StepTimeModel.from_json(model))
+        config = SchedulerConfig(max_step_tokens=max_step_tokens or default_step_tokens(policy))
+        return Scheduler(info, config, prefix_key=PREFIX_KEY, policy=chosen)
 
     return make
 

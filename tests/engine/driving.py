@@ -51,7 +51,7 @@ def serve(
     scarce = way.preempted and len(prompts) > 1
     scheduler = Scheduler(
         replace(info, kv_blocks=SCARCE_BLOCKS) if scarce else info,
-        SchedulerConfig(token_budget=6 if way.chunked else 4096, kv_lookahead_tokens=0, kv_watermark=0.0),
+        SchedulerConfig(max_step_tokens=6 if way.chunked else 4096, kv_lookahead_tokens=0, kv_watermark=0.0),
         prefix_key=b"0123456789abcdef",
     )
     if way.cached:

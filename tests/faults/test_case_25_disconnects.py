@@ -54,7 +54,7 @@ def test_case_25_leaving_in_the_queue(executor: ScriptedExecutor, stream: bool) 
 
 @BOTH
 def test_case_25_leaving_in_a_prefill_chunk(executor: ScriptedExecutor, stream: bool) -> None:
-    config = ServeConfig(scheduler=SchedulerConfig(token_budget=32))
+    config = ServeConfig(scheduler=SchedulerConfig(max_step_tokens=32))
     with running_server(executor, config) as server:
         with Connection(server.port) as connection:
             connection.request("POST", COMPLETIONS, completion("p" * 1000, max_tokens=LONG, stream=stream))
@@ -108,7 +108,7 @@ def test_case_25_leaving_before_the_body_is_complete(executor: ScriptedExecutor,
 @BOTH
 def test_case_25_two_hundred_leave_at_once(executor: ScriptedExecutor, stream: bool) -> None:
     executor.info = replace(INFO, kv_blocks=1 << 14)
-    with running_server(executor, ServeConfig(scheduler=SchedulerConfig(token_budget=1 << 14))) as server:
+    with running_server(executor, ServeConfig(scheduler=SchedulerConfig(max_step_tokens=1 << 14))) as server:
         connections = [Connection(server.port) for _ in range(200)]
         stayer = Connection(server.port)
         stayer.request("POST", CHAT, chat(seed=9, max_tokens=8))

@@ -39,7 +39,7 @@ def test_case_28_in_the_queue(stream: bool) -> None:
 @BOTH
 def test_case_28_in_a_prefill(stream: bool) -> None:
     executor = ScriptedExecutor(step_s=0.02)
-    with running_server(executor, ServeConfig(scheduler=SchedulerConfig(token_budget=16))) as server:
+    with running_server(executor, ServeConfig(scheduler=SchedulerConfig(max_step_tokens=16))) as server:
         start_s = time.monotonic()
         _check(fetch(server.port, "POST", COMPLETIONS, completion("p" * 2000, stream=stream), SOON))
         assert time.monotonic() - start_s < 2.0, "2.5 s without a deadline"

@@ -27,7 +27,7 @@ class Swarm:
         block_size = pick([1, 2, 4])
         tokens = pick([16, 24, 40, 64])
         config = SchedulerConfig(
-            token_budget=pick([1, 3, 8, 64]),
+            max_step_tokens=pick([1, 3, 8, 64]),
             max_running=pick([1, 2, 4, 6]),
             max_queued_requests=pick([4, 100]),
             max_queued_tokens=pick([30, 1000]),

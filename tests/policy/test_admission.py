@@ -136,7 +136,7 @@ def test_elapsed_times_that_make_no_sense_are_ignored(elapsed_s: float) -> None:
 @pytest.mark.parametrize(
     "broken",
     [
-        {"token_budget": 0},
+        {"max_step_tokens": 0},
         {"max_running": 0},
         {"max_queued_requests": 0},
         {"max_queued_tokens": -1},

@@ -14,10 +14,10 @@ SIZES = [(1, 1), (1, 4), (2, 3), (3, 2), (4, 1)]
 STEPS_MAX = 60
 
 
-def worlds(block_size: int, token_budget: int, max_preemptions: int) -> Iterator[World]:
+def worlds(block_size: int, max_step_tokens: int, max_preemptions: int) -> Iterator[World]:
     """Every mix of sizes; the third request comes a step after the others."""
     config = SchedulerConfig(
-        token_budget=token_budget, kv_watermark=0.0, kv_lookahead_tokens=0, max_preemptions=max_preemptions
+        max_step_tokens=max_step_tokens, kv_watermark=0.0, kv_lookahead_tokens=0, max_preemptions=max_preemptions
     )
     for sizes in product(SIZES, repeat=3):
         world = World(info(block_size=block_size, kv_blocks=4 // block_size), config)
@@ -29,10 +29,10 @@ def worlds(block_size: int, token_budget: int, max_preemptions: int) -> Iterator
 
 
 @pytest.mark.parametrize("max_preemptions", [0, 1, 2])
-@pytest.mark.parametrize("token_budget", [1, 2, 8])
+@pytest.mark.parametrize("max_step_tokens", [1, 2, 8])
 @pytest.mark.parametrize("block_size", [1, 2])
-def test_every_mix_ends_as_the_oracle_says(block_size: int, token_budget: int, max_preemptions: int) -> None:
-    for world in worlds(block_size, token_budget, max_preemptions):
+def test_every_mix_ends_as_the_oracle_says(block_size: int, max_step_tokens: int, max_preemptions: int) -> None:
+    for world in worlds(block_size, max_step_tokens, max_preemptions):
         assert world.run() <= STEPS_MAX
         world.check_answers()
 
@@ -42,7 +42,7 @@ def test_every_mix_disturbed_at_every_step(disturbance: str) -> None:
     steps = 0
     while True:
         reached = False
-        for world in worlds(block_size=1, token_budget=8, max_preemptions=1):
+        for world in worlds(block_size=1, max_step_tokens=8, max_preemptions=1):
             taken = sum(world.step() is not None for _ in range(steps))
             reached |= taken == steps
             world.begin()

@@ -26,7 +26,7 @@ from tests.policy.world import World, info, spec
 
 def busy() -> World:
     """One long answer, one that shares its prompt, a prompt half computed, one waiting; a step in flight."""
-    config = SchedulerConfig(token_budget=12, max_running=3, max_preemptions=2)
+    config = SchedulerConfig(max_step_tokens=12, max_running=3, max_preemptions=2)
     world = World(info(block_size=4, kv_blocks=32), config)
     world.submit(spec("long", 9, 20))
     world.step()

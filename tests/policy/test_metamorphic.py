@@ -14,7 +14,7 @@ NAMES = ["a", "b", "c", "d"]
 
 def crowded() -> World:
     """Four requests, two with the same beginning, in a cache that is too small for them."""
-    config = SchedulerConfig(token_budget=7, max_running=3, kv_watermark=0.0, kv_lookahead_tokens=1)
+    config = SchedulerConfig(max_step_tokens=7, max_running=3, kv_watermark=0.0, kv_lookahead_tokens=1)
     world = World(info(block_size=2, kv_blocks=12), config)
     world.submit(spec("a", [1, 2, 3, 4, 5], 10, seed=1))
     world.submit(spec("b", [1, 2, 3, 4, 6], 12, seed=2))

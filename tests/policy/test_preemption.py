@@ -9,10 +9,10 @@ from headway.policy.scheduler import SchedulerConfig
 from tests.policy.world import World, info, spec
 
 
-def crowded(max_preemptions: int = 3, lookahead: int = 0, token_budget: int = 512, block_size: int = 2) -> World:
+def crowded(max_preemptions: int = 3, lookahead: int = 0, max_step_tokens: int = 512, block_size: int = 2) -> World:
     """Eight requests, each of which may grow to three quarters of the cache, admitted with no look ahead."""
     config = SchedulerConfig(
-        token_budget=token_budget,
+        max_step_tokens=max_step_tokens,
         kv_watermark=0.0,
         kv_lookahead_tokens=lookahead,
         max_preemptions=max_preemptions,
@@ -24,11 +24,11 @@ def crowded(max_preemptions: int = 3, lookahead: int = 0, token_budget: int = 51
 
 
 @pytest.mark.parametrize("block_size", [1, 2, 4])
-@pytest.mark.parametrize("token_budget", [3, 512])
+@pytest.mark.parametrize("max_step_tokens", [3, 512])
 @pytest.mark.parametrize("max_preemptions", [0, 1, 3, 1000])
-def test_an_overcommitted_cache_changes_no_answer(block_size: int, token_budget: int, max_preemptions: int) -> None:
+def test_an_overcommitted_cache_changes_no_answer(block_size: int, max_step_tokens: int, max_preemptions: int) -> None:
     """Fault case 21: everyone goes to max_tokens; answers are those of requests that had the cache to themselves."""
-    world = crowded(max_preemptions, token_budget=token_budget, block_size=block_size)
+    world = crowded(max_preemptions, max_step_tokens=max_step_tokens, block_size=block_size)
     world.run()
     world.check_answers()
     counts: dict[str, int] = {}
@@ -36,7 +36,7 @@ def test_an_overcommitted_cache_changes_no_answer(block_size: int, token_budget:
         if isinstance(event, Preempted):
             counts[event.request_id] = counts.get(event.request_id, 0) + 1
     assert sum(counts.values()) == world.scheduler.counters.preemptions
-    if token_budget == 512:  # a budget of three keeps the requests apart by itself
+    if max_step_tokens == 512:  # a budget of three keeps the requests apart by itself
         assert bool(counts) == (max_preemptions > 0)
     assert all(count <= max_preemptions for count in counts.values())
 
@@ -106,7 +106,7 @@ def test_a_resumed_request_finds_its_own_blocks() -> None:
 def test_a_prefill_that_waits_behind_decodes_is_not_lost_when_one_of_them_gives_way() -> None:
     """A budget of one token goes to the decode of the later request. When that has to give way, the step must not be
     empty: the token goes to the earlier one, whose prompt is computed."""
-    config = SchedulerConfig(token_budget=1, kv_watermark=0.0, kv_lookahead_tokens=0)
+    config = SchedulerConfig(max_step_tokens=1, kv_watermark=0.0, kv_lookahead_tokens=0)
     world = World(info(block_size=1, kv_blocks=9), config)
     for seed, size in enumerate((1, 4, 1)):
         world.submit(spec(f"r{seed}", [seed] * size, 5, seed=seed))

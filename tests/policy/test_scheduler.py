@@ -38,7 +38,7 @@ def test_a_request_runs_from_its_prompt_to_its_last_token() -> None:
 
 
 def test_decodes_come_first_then_prompts_then_new_requests() -> None:
-    world = World(config=SchedulerConfig(token_budget=8))
+    world = World(config=SchedulerConfig(max_step_tokens=8))
     world.submit(spec("a", 4, 8, seed=1))
     world.step()
     world.submit(spec("b", [9] * 12, 2))
@@ -173,7 +173,7 @@ def test_a_failed_draw_ends_its_request_alone_and_hides_its_blocks() -> None:
 
 
 def test_a_chunk_that_draws_nothing_may_fail_too() -> None:
-    world = World(config=SchedulerConfig(token_budget=4))
+    world = World(config=SchedulerConfig(max_step_tokens=4))
     world.submit(spec("a", 12, 2))
     world.executor.failing.add("a")
     world.step()
@@ -193,7 +193,7 @@ def test_a_missing_token_fails_its_request() -> None:
 
 def test_deadlines_end_requests_in_the_queue_in_prefill_and_in_decode() -> None:
     """Fault case 28: no work is planned past a deadline, whether ``expire`` was called or not."""
-    world = World(info(kv_blocks=64), SchedulerConfig(token_budget=8, max_running=2))
+    world = World(info(kv_blocks=64), SchedulerConfig(max_step_tokens=8, max_running=2))
     world.submit(spec("decode", 4, 30, deadline_s=1.0))
     world.submit(spec("prefill", [5] * 40, 4, deadline_s=1.0))
     world.submit(spec("queue", 4, 4, deadline_s=1.0))
@@ -225,7 +225,7 @@ def test_expired_requests_are_told_of_even_if_nothing_is_left_to_plan() -> None:
 def test_a_request_can_be_ended_in_every_state(reason: FinishReason) -> None:
     """Fault case 25: queued, in a prefill chunk, in decode, with the step in flight or not."""
     for steps, in_flight in [(0, False), (0, True), (1, False), (1, True), (3, False), (3, True)]:
-        world = World(config=SchedulerConfig(token_budget=6))
+        world = World(config=SchedulerConfig(max_step_tokens=6))
         world.submit(spec("a", 10, 8))
         world.submit(spec("b", [7, 7, 7], 4))
         for _ in range(steps):
@@ -309,7 +309,7 @@ def test_results_of_no_step_in_flight_are_counted_and_change_nothing() -> None:
 
 
 def test_tokens_for_nobody_are_counted_and_change_nothing() -> None:
-    world = World(config=SchedulerConfig(token_budget=6))
+    world = World(config=SchedulerConfig(max_step_tokens=6))
     world.submit(spec("a", 4, 6))
     world.submit(spec("b", [9] * 8, 6))
     world.begin()
@@ -413,7 +413,7 @@ def test_a_head_that_did_not_fit_is_looked_at_again_when_others_have_published()
 
 def test_a_lost_executor_costs_no_token_and_gives_none_twice() -> None:
     for steps, in_flight in [(0, True), (1, True), (2, False), (4, True)]:
-        world = World(config=SchedulerConfig(token_budget=12))
+        world = World(config=SchedulerConfig(max_step_tokens=12))
         for seed, name in enumerate("abc"):
             world.submit(spec(name, 6 + seed, 6, seed=seed))
         for _ in range(steps):

@@ -24,7 +24,7 @@ INFOS = st.builds(
 )
 CONFIGS = st.builds(
     SchedulerConfig,
-    token_budget=st.sampled_from([64, 8, 2]),
+    max_step_tokens=st.sampled_from([64, 8, 2]),
     max_running=st.sampled_from([6, 3]),
     max_queued_requests=st.sampled_from([100, 3]),
     max_queued_tokens=st.sampled_from([1000, 20]),

@@ -11,7 +11,7 @@ from headway.policy.allowance import Allowance, TokenAllowance
 from headway.policy.events import Rejected
 from headway.policy.policy import Leaving, Load, Scene
 from headway.policy.request import Request
-from headway.policy.slo import TARGET_ATTAINMENT
+from headway.policy.slo import TARGET_ATTAINMENT, ServiceClasses
 from headway.policy.steptime import StepShape
 from headway.policy.waiting import Lane
 
@@ -20,6 +20,9 @@ class FirstComeFirstServed:
     """Everybody is equal, and waits in order of arrival. What a step takes is left to who inherits."""
 
     prompts_first = False
+
+    def set_classes(self, classes: ServiceClasses) -> None:
+        """They are all the same to it."""
 
     def offer(self, now: float, request: Request, scene: Scene) -> Rejected | None:
         request.deferrable = False
@@ -43,12 +46,11 @@ class StaticPolicy(FirstComeFirstServed):
     else, as vLLM's first scheduler did.
     """
 
-    def __init__(self, tokens: int, *, prompts_first: bool = False) -> None:
-        self.tokens = tokens
+    def __init__(self, *, prompts_first: bool = False) -> None:
         self.prompts_first = prompts_first
 
     def allowance(self, now: float, load: Load, scene: Scene) -> Allowance:
-        return TokenAllowance(self.tokens, self.prompts_first)
+        return TokenAllowance(scene.max_step_tokens, self.prompts_first)
 
 
 class AimdPolicy(FirstComeFirstServed):
@@ -62,13 +64,15 @@ class AimdPolicy(FirstComeFirstServed):
     TOKENS_STEP = 16
     SHARE = 0.75
 
-    def __init__(self, tokens_max: int, tokens: int = 256) -> None:
-        self._tokens_max = tokens_max
-        self._tokens = float(min(tokens, tokens_max))
+    TOKENS_FIRST = 256
+
+    def __init__(self) -> None:
+        self._tokens = float(self.TOKENS_FIRST)
         self._in_slo = 0
         self._seen = 0
 
     def allowance(self, now: float, load: Load, scene: Scene) -> Allowance:
+        self._tokens = min(self._tokens, scene.max_step_tokens)
         return TokenAllowance(int(self._tokens))
 
     def finished(self, now: float, request: Request, in_slo: bool) -> None:
@@ -77,7 +81,7 @@ class AimdPolicy(FirstComeFirstServed):
         if self._seen < self.WINDOW:
             return
         if self._in_slo >= TARGET_ATTAINMENT * self._seen:
-            self._tokens = min(self._tokens + self.TOKENS_STEP, self._tokens_max)
+            self._tokens += self.TOKENS_STEP
         else:
             self._tokens = max(self._tokens * self.SHARE, self.TOKENS_MIN)
         self._seen = self._in_slo = 0

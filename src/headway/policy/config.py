@@ -9,7 +9,7 @@ from dataclasses import dataclass
 class SchedulerConfig:
     """Every bound of the scheduler.
 
-    ``token_budget``: tokens a step computes at most, decodes and prefill chunks together.
+    ``max_step_tokens``: tokens a step computes at most, decodes and prefill chunks together.
     ``max_running``: requests that hold KV blocks at once.
     ``max_queued_requests``, ``max_queued_tokens``: what may wait; an empty queue takes any one request.
     ``kv_watermark``: share of the KV blocks that admission leaves alone, in [0, 1).
@@ -20,8 +20,8 @@ class SchedulerConfig:
     blocks it may ever need, and keeps them.
     """
 
-    token_budget: int = 512
-    max_running: int = 256
+    max_step_tokens: int = 8192
+    max_running: int = 1024
     max_queued_requests: int = 2048
     max_queued_tokens: int = 1 << 20
     kv_watermark: float = 0.02
@@ -30,7 +30,7 @@ class SchedulerConfig:
     max_preemptions: int = 3
 
     def __post_init__(self) -> None:
-        for name in ("token_budget", "max_running", "max_queued_requests", "max_queued_tokens"):
+        for name in ("max_step_tokens", "max_running", "max_queued_requests", "max_queued_tokens"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         for name in ("kv_lookahead_tokens", "max_preemptions"):

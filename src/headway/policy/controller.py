@@ -54,7 +54,7 @@ class PromiseConfig:
 
 
 class PromisePolicy:
-    """See the module. ``model`` is shared with whoever calibrates it; ``token_limit`` bounds a step in any case."""
+    """See the module. ``model`` is shared with whoever calibrates it."""
 
     prompts_first = False
 
@@ -62,13 +62,11 @@ class PromisePolicy:
         self,
         model: StepTimeModel,
         classes: ServiceClasses,
-        token_limit: int,
         config: PromiseConfig | None = None,
     ) -> None:
         self.model = model
         self.config = config or PromiseConfig()
         self.price = BidPrice(fair=self.config.fair)
-        self.token_limit = token_limit
         self.time_s = 0.0
         self._starved = 0
         self._tokens_per_s = 1.0
@@ -133,10 +131,10 @@ class PromisePolicy:
         if time_s == inf:
             time_s = 0.1
         self.time_s = time_s
-        fits = self.model.chunk_within(count, count, context, 0.0, 0, self.token_limit, time_s)
+        fits = self.model.chunk_within(count, count, context, 0.0, 0, scene.max_step_tokens, time_s)
         self._tokens_per_s = max(fits, 1) / time_s
         deferrable_s = min(time_s, self._ttft_s * BATCH_STEP_SHARE_OF_TTFT)
-        return TimeAllowance(self.model, self.token_limit, time_s, deferrable_s)
+        return TimeAllowance(self.model, scene.max_step_tokens, time_s, deferrable_s)
 
     def observe(self, now: float, shape: StepShape, elapsed_s: float) -> None:
         self.model.observe(shape, elapsed_s)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from headway.policy.baselines import AimdPolicy, StaticPolicy
+from headway.policy.config import SchedulerConfig
 from headway.policy.controller import PromiseConfig, PromisePolicy
 from headway.policy.policy import Policy
 from headway.policy.slo import ServiceClasses
@@ -16,29 +17,29 @@ POLICIES = {
     "vllm": "vLLM's defaults: 2048 tokens a step, in order of arrival",
 }
 
-PROMISE_TOKENS = 8192
-STATIC_TOKENS = 2048
+VLLM_STEP_TOKENS = 2048
+
+
+def default_step_tokens(name: str) -> int:
+    """The cap on a step's tokens where none is given: for ``headway`` far above what any promise leaves room for."""
+    return SchedulerConfig().max_step_tokens if name == "headway" else VLLM_STEP_TOKENS
 
 
 def build(
     name: str,
     *,
-    token_limit: int | None = None,
     model: StepTimeModel | None = None,
     classes: ServiceClasses | None = None,
     promise: PromiseConfig | None = None,
 ) -> Policy:
-    """A new policy. ``token_limit``: the most tokens of a step (None: the policy's own default); the rest is for
-    ``headway`` alone. Raises ValueError for a name that isn't one of ``POLICIES``."""
+    """A new policy; all but its name is for ``headway`` alone. Raises ValueError unless it is one of ``POLICIES``."""
     match name:
         case "headway":
-            return PromisePolicy(
-                model or StepTimeModel(), classes or ServiceClasses(), token_limit or PROMISE_TOKENS, promise
-            )
+            return PromisePolicy(model or StepTimeModel(), classes or ServiceClasses(), promise)
         case "static" | "vllm":
-            return StaticPolicy(token_limit or STATIC_TOKENS)
+            return StaticPolicy()
         case "prefill-first":
-            return StaticPolicy(token_limit or STATIC_TOKENS, prompts_first=True)
+            return StaticPolicy(prompts_first=True)
         case "aimd":
-            return AimdPolicy(token_limit or STATIC_TOKENS)
+            return AimdPolicy()
     raise ValueError(f"there is no policy {name!r}; there are {', '.join(POLICIES)}")

@@ -9,6 +9,7 @@ from typing import Protocol
 from headway.policy.allowance import Allowance
 from headway.policy.events import Rejected
 from headway.policy.request import Request
+from headway.policy.slo import ServiceClasses
 from headway.policy.steptime import StepShape
 from headway.policy.waiting import WaitingQueue
 
@@ -22,6 +23,7 @@ class Scene:
     waiting: WaitingQueue
     step: StepShape | None
     step_began_s: float
+    max_step_tokens: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,10 @@ class Policy(Protocol):
 
     prompts_first: bool
     """Prompts before decodes, rather than the other way round."""
+
+    def set_classes(self, classes: ServiceClasses) -> None:
+        """What is promised from now on, to whoever comes."""
+        ...
 
     def offer(self, now: float, request: Request, scene: Scene) -> Rejected | None:
         """A request has come: refuse it, or give it a lane and a key (``Request.lane``, ``Request.key``).

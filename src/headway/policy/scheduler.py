@@ -46,6 +46,7 @@ from headway.policy.outputs import OutputLengths
 from headway.policy.plan import DrawnToken, ExecutorInfo, FailedDraw, StepPlan, StepResult
 from headway.policy.policy import Policy, Scene
 from headway.policy.request import Request, RequestSpec, State
+from headway.policy.slo import ServiceClasses
 from headway.policy.stats import Counters, Stats
 from headway.policy.waiting import Deadlines, Lane, WaitingQueue
 
@@ -69,7 +70,7 @@ class Scheduler:
     ) -> None:
         self.info = info
         self.config = config
-        self.policy: Policy = policy or StaticPolicy(config.token_budget)
+        self.policy: Policy = policy or StaticPolicy()
         self.running: list[Request] = []  # in rank order
         self.waiting = WaitingQueue()
         self.in_flight: StepInFlight | None = None
@@ -120,6 +121,11 @@ class Scheduler:
         """End every request whose deadline has passed."""
         self._expire(now)
         return self._take_events()
+
+    def configure(self, config: SchedulerConfig, classes: ServiceClasses) -> None:
+        """Other caps and promises from the next call on. Requests that are here keep what they were promised."""
+        self.config = config
+        self.policy.set_classes(classes)
 
     def drain(self) -> None:
         """Refuse all that comes from now on; what is here goes on to its end."""
@@ -282,7 +288,13 @@ class Scheduler:
 
     def _scene(self) -> Scene:
         step = self.in_flight
-        return Scene(self.running, self.waiting, None if step is None else step.shape, step.began_s if step else 0.0)
+        return Scene(
+            self.running,
+            self.waiting,
+            None if step is None else step.shape,
+            0.0 if step is None else step.began_s,
+            self.config.max_step_tokens,
+        )
 
     # Parts of plan.
 

@@ -54,7 +54,7 @@ def admin_access(key: str) -> Access:
 def caps_of(config: SchedulerConfig) -> dict[str, int]:
     return {
         "max_running": config.max_running,
-        "max_step_tokens": config.token_budget,
+        "max_step_tokens": config.max_step_tokens,
         "max_queued_requests": config.max_queued_requests,
         "max_queued_tokens": config.max_queued_tokens,
     }

@@ -9,15 +9,17 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from headway.models.errors import ModelError
 from headway.policy.events import Event, FinishReason, Queued, Rejected, RejectReason
 from headway.policy.plan import Executor, ExecutorInfo, ExecutorLost, StepPlan
+from headway.policy.policy import Policy
 from headway.policy.request import RequestSpec
 from headway.policy.scheduler import Scheduler, SchedulerConfig
+from headway.policy.slo import ServiceClasses
 from headway.policy.stats import Stats
 
 logger = logging.getLogger(__name__)
@@ -54,7 +56,8 @@ class Driver:
     """Runs one scheduler over one executor.
 
     ``deliver`` gets every event, in order, in lists of one or more; it is called with the lock held, from any thread,
-    and must only hand the list on. ``on_state`` hears of every change of state, likewise.
+    and must only hand the list on. ``on_state`` hears of every change of state, likewise. ``make_policy`` is called
+    once, in the driver's thread, when the executor has started for the first time and nobody uses it yet.
     """
 
     def __init__(
@@ -64,6 +67,7 @@ class Driver:
         *,
         deliver: Callable[[list[Event]], None],
         prefix_key: bytes,
+        make_policy: Callable[[Executor, ExecutorInfo], Policy] | None = None,
         clock: Callable[[], float] = time.monotonic,
         restart: RestartPolicy | None = None,
         on_state: Callable[[DriverState], None] | None = None,
@@ -72,9 +76,11 @@ class Driver:
         self._config = config
         self._deliver = deliver
         self._prefix_key = prefix_key
+        self._make_policy = make_policy
         self._clock = clock
         self._restart = restart or RestartPolicy()
         self._on_state = on_state
+        self._classes: ServiceClasses | None = None
         self._scheduler: Scheduler | None = None
         self._state = DriverState.STARTING
         self._changed = threading.Condition(threading.Lock())
@@ -109,7 +115,9 @@ class Driver:
                 return Rejected(spec.request_id, RejectReason.NOT_READY, "The model is not ready.")
             if self._stopping:
                 return Rejected(spec.request_id, RejectReason.DRAINING, "The server is shutting down.")
-            [answer] = self._scheduler.submit(self._clock(), spec)
+            now = self._clock()
+            [answer] = self._scheduler.submit(now, spec)
+            self._publish(self._scheduler.expire(now))  # who had to leave for it hears so at once
             self._changed.notify()
         return answer
 
@@ -119,6 +127,14 @@ class Driver:
             if self._scheduler is not None:
                 self._publish(self._scheduler.abort(self._clock(), request_id, reason, detail))
                 self._changed.notify()
+
+    def configure(self, *, classes: ServiceClasses, caps: Mapping[str, int]) -> None:
+        """Other promises for whoever comes, and other caps, from the next step on."""
+        with self._changed:
+            self._config, self._classes = replace(self._config, **caps), classes
+            if self._scheduler is not None:
+                self._scheduler.configure(self._config, classes)
+            self._changed.notify()
 
     def stats(self) -> Stats | None:
         with self._changed:
@@ -194,12 +210,17 @@ class Driver:
         self._loading = True
         try:
             info = self._executor.start()
+            policy = None
+            if self._scheduler is None and self._make_policy is not None:
+                policy = self._make_policy(self._executor, info)  # it may try the executor first
         finally:
             self._loading = False
         with self._changed:
             self.info = info
             if self._scheduler is None:
-                self._scheduler = Scheduler(info, self._config, prefix_key=self._prefix_key)
+                self._scheduler = Scheduler(info, self._config, prefix_key=self._prefix_key, policy=policy)
+                if self._classes is not None:
+                    self._scheduler.configure(self._config, self._classes)
                 if self._state is DriverState.DRAINING:
                     self._scheduler.drain()
             else:

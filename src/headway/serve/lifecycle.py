@@ -26,6 +26,7 @@ from headway.models.source import ModelSource
 from headway.policy.events import Event, FinishReason
 from headway.policy.plan import Executor, ExecutorInfo
 from headway.policy.policies import POLICIES
+from headway.policy.policy import Policy
 from headway.policy.scheduler import SchedulerConfig
 from headway.policy.slo import ServiceClasses
 from headway.serve.admin import ADMIN_HOST, Admin, Configurable, admin_access, caps_of
@@ -116,6 +117,7 @@ class Node:
         executor: Executor,
         load_text: Callable[[], TextModel],
         *,
+        make_policy: Callable[[Executor, ExecutorInfo], Policy] | None = None,
         report: Callable[[str], None],
         on_ready: Callable[[ExecutorInfo], None],
     ) -> None:
@@ -135,6 +137,7 @@ class Node:
             config.scheduler,
             deliver=self._deliver,
             prefix_key=secrets.token_bytes(32),
+            make_policy=make_policy,
             restart=config.restart,
             on_state=lambda state: self._soon(self._changed.set),
         )
@@ -285,11 +288,12 @@ def serve(
     executor: Executor,
     load_text: Callable[[ModelSource], TextModel],
     *,
+    make_policy: Callable[[Executor, ExecutorInfo], Policy] | None = None,
     report: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True),
     on_ready: Callable[[ExecutorInfo, int], None] = lambda info, port: None,
 ) -> int:
     """Serve one model until a signal ends it; the exit code. ``report`` gets lines for the operator;
-    ``on_ready`` what the engine offers, and the port listened on.
+    ``on_ready`` what the engine offers, and the port listened on. ``make_policy``: see ``Driver``.
 
     2: the server could not start as it was asked to (the port is taken, the model can't be loaded); 1: the engine
     failed later and could not be brought back; 0: it was asked to stop, and did.
@@ -311,6 +315,7 @@ def serve(
             card,
             executor,
             lambda: load_text(source),
+            make_policy=make_policy,
             report=report,
             on_ready=lambda info: on_ready(info, listener.getsockname()[1]),
         )
