@@ -21,6 +21,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import uvloop
 
@@ -54,11 +55,11 @@ class Setting:
 
     @classmethod
     def static(cls, text: str) -> Setting:
-        """From ``MAX_RUNNINGxTOKEN_BUDGET``. Raises ValueError."""
-        max_running, times, token_budget = text.partition("x")
-        if not (times and max_running.isdigit() and token_budget.isdigit()):
-            raise ValueError(f"a static setting is MAX_RUNNINGxTOKEN_BUDGET, such as 16x64, not {text!r}")
-        flags = ("--policy", "static", "--max-running", max_running, "--token-budget", token_budget)
+        """From ``MAX_RUNNINGxMAX_STEP_TOKENS``. Raises ValueError."""
+        max_running, times, max_step_tokens = text.partition("x")
+        if not (times and max_running.isdigit() and max_step_tokens.isdigit()):
+            raise ValueError(f"a static setting is MAX_RUNNINGxMAX_STEP_TOKENS, such as 16x64, not {text!r}")
+        flags = ("--policy", "static", "--max-running", max_running, "--max-step-tokens", max_step_tokens)
         return cls(f"static_{text}", flags)
 
 
@@ -75,7 +76,9 @@ class Point:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="random:smollm2-135m", help="a directory, a hub id, random:SHAPE or bundled")
-    parser.add_argument("--grid", default="4x64,16x64,16x256,64x256", help="static settings: MAX_RUNNINGxTOKEN_BUDGET")
+    parser.add_argument(
+        "--grid", default="4x64,16x64,16x256,64x256", help="static settings: MAX_RUNNINGxMAX_STEP_TOKENS"
+    )
     parser.add_argument("--loads", default="0.5,1,2", help="offered load, in units of the capacity")
     parser.add_argument("--arrivals", default=",".join(ARRIVALS), help="arrival processes")
     parser.add_argument("--capacity", type=float, help="requests a second; found in closed loop if not given")
@@ -136,7 +139,7 @@ class Measurement:
         self._outcomes: dict[tuple[Point, Setting], list[Outcome]] = {}
         self.adaptive_runs: list[AdaptiveRun] = []
         self._slip_s = self._cpu_s = self._elapsed_s = 0.0
-        self._tokens = 0
+        self._tokens = self._seen = self._asked = 0
 
     async def prepare(self, capacity: float | None) -> float:
         """Warm all servers up; then the capacity, unless it is given: that of the last setting, which never refuses."""
@@ -186,6 +189,9 @@ class Measurement:
         self._cpu_s += load.cpu_s
         self._elapsed_s += load.elapsed_s
         self._tokens += load.tokens
+        whole = [each for each in load.outcomes if each.reply.error is None]
+        self._seen += sum(len(each.reply.timing.tokens_s) for each in whole)
+        self._asked += sum(cast(int, each.request.body["max_tokens"]) for each in whole)
 
     def figures(self, points: list[Point]) -> dict[str, float | int | str]:
         """Every setting at every point; then the adaptive one against the best static one of that point."""
@@ -193,6 +199,7 @@ class Measurement:
         figures: dict[str, float | int | str] = {
             "client_cpu_share_of_one_core": round(self._cpu_s / self._elapsed_s, 3),
             "client_cpu_us_per_token": round(1e6 * self._cpu_s / max(1, self._tokens), 1),
+            "client_tokens_seen_share": _ratio(self._seen, self._asked),
             "client_slip_p99_worst_ms": round(1000 * self._slip_s, 1),
         }
         for point in points:
