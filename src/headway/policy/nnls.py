@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import sqrt
+from math import inf, sqrt
 from operator import mul
 
 RIDGE = 1e-9
@@ -47,21 +47,23 @@ def _settle(
             for i, value in zip(free, best, strict=True):
                 solution[i] = value
             break
-        # Go towards the best until the first unknown reaches 0, and leave it there.
-        steps = [
-            solution[i] / (solution[i] - value)
-            if value <= 0.0 and solution[i] > 0.0
-            else (0.0 if value <= 0.0 else 1.0)
-            for i, value in zip(free, best, strict=True)
-        ]
-        step = min(steps)
-        for i, value, limit in zip(free, best, steps, strict=True):
-            solution[i] = 0.0 if limit <= step else solution[i] + step * (value - solution[i])
-        free = [i for i, limit in zip(free, steps, strict=True) if limit > step]
+        # Go towards the best until the first unknowns reach 0, and leave them there.
+        reach = [_share_to_zero(solution[i], value) for i, value in zip(free, best, strict=True)]
+        share = min(reach)
+        for i, value, limit in zip(free, best, reach, strict=True):
+            solution[i] = 0.0 if limit == share else solution[i] + share * (value - solution[i])
+        free = [i for i, limit in zip(free, reach, strict=True) if limit > share]
     for i in range(len(solution)):
         if i not in free:
             solution[i] = 0.0
     return free
+
+
+def _share_to_zero(old: float, new: float) -> float:
+    """How far a value gets on its way from ``old`` (0 or more) to ``new`` before it reaches 0."""
+    if new > 0.0:
+        return inf
+    return old / (old - new) if old > new else 0.0
 
 
 def _solve(matrix: Sequence[Sequence[float]], target: Sequence[float]) -> list[float]:

@@ -24,7 +24,6 @@ SMOOTHNESS = 0.01
 """Weight of a change of slope at a knot, against one sample's relative error."""
 PRIOR_WEIGHT = 1e-6
 """Weight of what was assumed before any sample, likewise: it rules only kinds of steps that have none."""
-
 FIRST_SHARE_MIN = 0.1
 """A step of one token takes at least this share of the shortest step seen, whatever the fit makes of it."""
 
@@ -166,10 +165,8 @@ class _Equations:
 
     def solve(self, first_min_s: float) -> Costs:
         knots = len(KNOTS)
-        gram = [_sums_of_rest(line, knots) for line in self._gram]
-        gram = [
-            list(line) for line in zip(*(_sums_of_rest(line, knots) for line in zip(*gram, strict=True)), strict=True)
-        ]
+        columns = zip(*(_sums_of_rest(line, knots) for line in self._gram), strict=True)
+        gram = [_sums_of_rest(column, knots) for column in columns]  # symmetric, as it was
         first, *rest = non_negative_least_squares(gram, _sums_of_rest(self._moment, knots), range(knots + 3))
         return Costs.of_knots(list(accumulate(rest[: knots - 1], initial=max(first, first_min_s))), rest[knots - 1 :])
 

@@ -94,6 +94,11 @@ class StepTimeModel:
         return low
 
     @property
+    def pace(self) -> float:
+        """How many times as long as the fitted costs say, steps take right now."""
+        return self._pace
+
+    @property
     def median_error(self) -> float:
         """Median of |predicted - actual| / actual over the latest steps, each predicted before it ran; 0 if none."""
         return sorted(self._errors)[len(self._errors) // 2] if self._errors else 0.0
