@@ -13,7 +13,8 @@ from headway.policy.slo import Objective, ServiceClasses
 from headway.serve.admin import CAPS_MAX, admin_access
 from headway.serve.lifecycle import ServeConfig
 from headway.serve.server import bind
-from tests.http_client import CHAT, Response, chat, fetch
+from tests.fakes import ScriptedExecutor
+from tests.http_client import CHAT, Connection, Response, chat, fetch
 from tests.running_server import HOST, WAIT_S, RunningServer, running_server
 
 KEY = "a-key-of-the-operator"
@@ -25,22 +26,30 @@ class AdminServer:
     server: RunningServer
     port: int
     changes: list[tuple[ServiceClasses, Mapping[str, int]]] = field(default_factory=list)
-
-    def configure(self, *, classes: ServiceClasses, caps: Mapping[str, int]) -> None:
-        """What the driver is told."""
-        self.changes.append((classes, caps))
+    """What the driver was told."""
 
     def ask(self, method: str, body: Any = None, key: str = KEY, path: str = CONFIG) -> Response:
         return fetch(self.port, method, path, body, {"Authorization": f"Bearer {key}"})
 
 
 @pytest.fixture
-def admin(monkeypatch: pytest.MonkeyPatch) -> Iterator[AdminServer]:
+def executor() -> ScriptedExecutor:
+    return ScriptedExecutor()
+
+
+@pytest.fixture
+def admin(executor: ScriptedExecutor, monkeypatch: pytest.MonkeyPatch) -> Iterator[AdminServer]:
     config = ServeConfig(admin_port=0, admin_key=KEY, api_keys=("ann:key-of-ann",))
-    with running_server(config=config) as server:
+    with running_server(executor, config) as server:
         listener = bind(HOST, 0)
         result = AdminServer(server, listener.getsockname()[1])
-        monkeypatch.setattr(server.node.driver, "configure", result.configure, raising=False)
+        configure = server.node.driver.configure
+
+        def record(*, classes: ServiceClasses, caps: Mapping[str, int]) -> None:
+            result.changes.append((classes, caps))
+            configure(classes=classes, caps=caps)
+
+        monkeypatch.setattr(server.node.driver, "configure", record)
         asyncio.run_coroutine_threadsafe(server.node.start_admin(listener), server.loop).result(WAIT_S)
         yield result
 
@@ -92,6 +101,20 @@ BAD: list[tuple[Any, str, str]] = [
     ({"caps": {"max_bogus": 1}}, "unsupported_parameter", "caps.max_bogus"),
     ({"caps": 5}, "invalid_type", "caps"),
 ]
+
+
+def test_a_cap_holds_for_who_comes_next(executor: ScriptedExecutor, admin: AdminServer) -> None:
+    executor.hold()
+    assert admin.ask("PATCH", {"caps": {"max_queued_requests": 1, "max_running": 1}}).status == 200
+    headers = {"Authorization": "Bearer key-of-ann"}
+    with Connection(admin.server.port) as first, Connection(admin.server.port) as second:
+        first.request("POST", CHAT, chat(), headers)
+        assert executor.in_step.wait(WAIT_S)
+        second.request("POST", CHAT, chat(), headers)
+        admin.server.wait_until(lambda: admin.server.stats().waiting == 1)
+        assert fetch(admin.server.port, "POST", CHAT, chat(), headers).error["code"] == "queue_full"
+        executor.free()
+        assert first.read_response().status == second.read_response().status == 200
 
 
 def test_a_change_that_cannot_be_meant_changes_nothing(admin: AdminServer) -> None:

@@ -20,7 +20,6 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import cast
 
 from headway.models.source import ModelSource
 from headway.policy.events import Event, FinishReason
@@ -29,7 +28,7 @@ from headway.policy.policies import POLICIES
 from headway.policy.policy import Policy
 from headway.policy.scheduler import SchedulerConfig
 from headway.policy.slo import ServiceClasses
-from headway.serve.admin import ADMIN_HOST, Admin, Configurable, admin_access, caps_of
+from headway.serve.admin import ADMIN_HOST, Admin, admin_access, caps_of
 from headway.serve.app import App
 from headway.serve.auth import Access, HostCheck, Keyring
 from headway.serve.background import finished, in_thread
@@ -174,7 +173,7 @@ class Node:
     async def start_admin(self, listener: socket.socket) -> None:
         """Listen for the operator too; only with an admin key."""
         assert self._config.admin_key is not None
-        admin = Admin(cast(Configurable, self.driver), caps_of(self._config.scheduler))
+        admin = Admin(self.driver, caps_of(self._config.scheduler))
         app = App(self.service, admin_access(self._config.admin_key), Routes(admin.table))
         self._admin_http = HttpServer(app, self._config.edge)
         await self._admin_http.start(listener)
