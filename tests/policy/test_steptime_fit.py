@@ -121,7 +121,7 @@ def test_between_and_beyond_samples_it_goes_straight_on() -> None:
 
 
 def test_costs_are_straight_between_knots() -> None:
-    costs = Costs.of_knots([float(knot) ** 0.5 for knot in KNOTS], (0.0, 0.0, 0.0))
+    costs = Costs.of_knots([float(knot) ** 0.5 for knot in KNOTS], (0.0, 0.0, 0.0, 0.0))
     for tokens in (*KNOTS, 3, 100, 20_000):
         left = max(knot for knot in KNOTS if knot <= tokens)
         right = next((knot for knot in KNOTS if knot > tokens), None)

@@ -38,7 +38,7 @@ def write(state: StepTimeState) -> str:
             "version": VERSION,
             "knots": KNOTS,
             "pace": state.pace,
-            "costs_s": [*costs.at_knot, costs.sequence, costs.decode_context, costs.prefill_reads],
+            "costs_s": [*costs.at_knot, costs.sequence, costs.decode_context, costs.prefill, costs.prefill_reads],
             "tails": [[tail.margin, tail.spread] for tail in state.tails],
             "samples": [[s.tokens, s.sequences, s.decode_context, s.prefill_reads, t] for s, t in state.samples],
         },
@@ -64,7 +64,7 @@ def read(text: str) -> StepTimeState:
     if value["knots"] != list(KNOTS):
         _refuse("its knots are others than ours")
     knots = len(KNOTS)
-    costs = _numbers(value["costs_s"], "costs_s", knots + 3, 0.0, COST_MAX_S)
+    costs = _numbers(value["costs_s"], "costs_s", knots + 4, 0.0, COST_MAX_S)
     at_knot = costs[:knots]
     if at_knot[0] <= 0.0 or any(right < left for left, right in pairwise(at_knot)):
         _refuse("its costs_s are not above 0 and rising")

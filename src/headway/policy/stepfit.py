@@ -32,19 +32,23 @@ Cell = tuple[int, bool, int]
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """Seconds at pace 1: ``f`` at each knot and its slope from there on, and what one of each other feature costs."""
+    """Seconds at pace 1: ``f`` at each knot and its slope from there on, and what one of each other feature costs.
+
+    ``prefill`` is the price of any prefill at all: some processors are quicker at steps that only decode.
+    """
 
     at_knot: tuple[float, ...]
     slope: tuple[float, ...]
     sequence: float
     decode_context: float
+    prefill: float
     prefill_reads: float
 
     @classmethod
     def of_knots(cls, at_knot: Sequence[float], others: Iterable[float]) -> Costs:
+        """``others``: the costs of the other features, in their order."""
         slope = [(b - a) / (y - x) for (a, b), (x, y) in zip(pairwise(at_knot), pairwise(KNOTS), strict=True)]
-        sequence, decode_context, prefill_reads = others
-        return cls(tuple(at_knot), (*slope, slope[-1]), sequence, decode_context, prefill_reads)
+        return cls(tuple(at_knot), (*slope, slope[-1]), *others)
 
     def time_s(self, tokens: int, sequences: int, decode_context: int, prefill_reads: float) -> float:
         knot = bisect_right(KNOTS, tokens) - 1
@@ -53,11 +57,11 @@ class Costs:
             + self.slope[knot] * (tokens - KNOTS[knot])
             + self.sequence * sequences
             + self.decode_context * decode_context
-            + self.prefill_reads * prefill_reads
+            + (self.prefill + self.prefill_reads * prefill_reads if prefill_reads > 0.0 else 0.0)
         )
 
 
-PRIOR = Costs.of_knots([0.05 + 0.0025 * (knot - 1) for knot in KNOTS], (5e-4, 1e-5, 2e-6))
+PRIOR = Costs.of_knots([0.05 + 0.0025 * (knot - 1) for knot in KNOTS], (5e-4, 1e-5, 0.0, 2e-6))
 """A slow machine that gains little from large batches: what is assumed of steps of which nothing is known."""
 PRIOR_SHAPES = (
     *(StepShape(knot, 1, 0, 0.0) for knot in KNOTS),
@@ -131,7 +135,7 @@ class _Equations:
     """
 
     def __init__(self) -> None:
-        size = len(KNOTS) + 3
+        size = len(KNOTS) + 4
         self._gram = [[0.0] * size for _ in range(size)]
         self._moment = [0.0] * size
 
@@ -144,7 +148,8 @@ class _Equations:
             (left + 1, part / time_s),
             (knots, shape.sequences / time_s),
             (knots + 1, shape.decode_context / time_s),
-            (knots + 2, shape.prefill_reads / time_s),
+            (knots + 2, (shape.prefill_reads > 0.0) / time_s),
+            (knots + 3, shape.prefill_reads / time_s),
         )
         for i, value in row:
             value *= weight
@@ -167,7 +172,7 @@ class _Equations:
         knots = len(KNOTS)
         columns = zip(*(_sums_of_rest(line, knots) for line in self._gram), strict=True)
         gram = [_sums_of_rest(column, knots) for column in columns]  # symmetric, as it was
-        first, *rest = non_negative_least_squares(gram, _sums_of_rest(self._moment, knots), range(knots + 3))
+        first, *rest = non_negative_least_squares(gram, _sums_of_rest(self._moment, knots), range(knots + 4))
         return Costs.of_knots(list(accumulate(rest[: knots - 1], initial=max(first, first_min_s))), rest[knots - 1 :])
 
 

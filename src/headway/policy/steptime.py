@@ -1,6 +1,6 @@
 """How long a step takes: predicted from what is in it, learned from the steps that ran.
 
-    time = pace x (f(tokens) + a x sequences + b x decode_context + c x prefill_reads)
+    time = pace x (f(tokens) + a x sequences + b x decode_context + (c + d x prefill_reads, if there is prefill))
 
 ``f`` is increasing and piecewise linear, so that a processor that needs large batches to be efficient (steep, then
 flat), one that waits for memory first (flat, then steep) and one with steps in between can all be described. Nothing
