@@ -38,6 +38,8 @@ SOCKETS_MAX = 4096
 """More than ever wait at once: without a promise everybody does."""
 SLIP_MAX_S = 0.05
 """If chats were sent later than this, the figures are about the client as well, and the demo says so."""
+ENGINE_THREADS = 1
+"""More hardly help so small a model, and they would take the processor from the clients, which run here as well."""
 CAPACITY_S = 1.5
 CAPACITY_FIRST_STREAMS = 16
 STORY_TOKENS_MAX = 200
@@ -194,7 +196,7 @@ def _table() -> Table:
 def _server(policy: str) -> contextlib.AbstractContextManager[RunningServer]:
     ttft_ms, itl_ms = 1000 * (PROMISE.ttft_s or 0.0), 1000 * (PROMISE.itl_s or 0.0)
     slo = f"{CONVERSATIONAL.name}:ttft={ttft_ms:g},itl={itl_ms:g}"
-    return headway_server("--quiet", "--policy", policy, "--slo", slo)
+    return headway_server("--quiet", "--policy", policy, "--slo", slo, "--threads", str(ENGINE_THREADS))
 
 
 def _cells(verdict: Verdict) -> tuple[str, str]:
