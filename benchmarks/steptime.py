@@ -83,7 +83,7 @@ def _measure(executor: Executor, arguments: argparse.Namespace) -> dict[str, flo
     start_s = time.perf_counter()
     calibrate(executor, info, model)
     calibration = {"calibration_s": round(time.perf_counter() - start_s, 2), "calibration_samples": model.samples}
-    scheduler = Scheduler(info, SchedulerConfig(token_budget=TOKEN_BUDGET), prefix_key=b"benchmark")
+    scheduler = Scheduler(info, SchedulerConfig(max_step_tokens=TOKEN_BUDGET), prefix_key=b"benchmark")
     load = Load(executor, scheduler, model, random.Random(arguments.seed), info.vocab_size)
     capacity = load.burst()
     print(f"  capacity: {capacity:.2f} requests/s", file=sys.stderr)

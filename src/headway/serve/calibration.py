@@ -12,7 +12,7 @@ from headway.policy.sampling import GREEDY
 from headway.policy.steptime import StepShape, StepTimeModel
 
 BUDGET_S = 3.0
-TOKENS_MAX = 2048
+TOKENS_MAX = 8192
 """The longest chunk tried; more is left to experience."""
 DECODES_MAX = 64
 CONTEXTS = (32, 1024)
@@ -59,7 +59,6 @@ def calibrate(
     executor does. ``progress`` hears what goes on, and how far it is (0 to 1).
     """
     tell = progress or (lambda _stage, _share: None)
-    start_s = clock()
 
     def run(plan: StepPlan) -> float:
         begin_s = clock()
@@ -67,15 +66,17 @@ def calibrate(
         executor.finish()
         return clock() - begin_s
 
+    end_s = clock() + budget_s
     is_first = True
     for plan in _plans(info):
         shape = StepShape.of(plan)
-        left_s, tail_s = start_s + budget_s - clock(), _tail_s(model, shape)
+        left_s, tail_s = end_s - clock(), _tail_s(model, shape)
         if tail_s > left_s and not is_first:
             continue
         tell("measuring the speed", min(max(1.0 - left_s / budget_s, 0.0), 1.0))
         elapsed_s = run(plan)
-        if is_first or elapsed_s <= REPEAT_SHARE * budget_s or elapsed_s > SURPRISE * tail_s:
+        is_cheap = elapsed_s <= REPEAT_SHARE * budget_s
+        if is_first or ((is_cheap or elapsed_s > SURPRISE * tail_s) and elapsed_s <= end_s - clock()):
             elapsed_s = min(elapsed_s, run(plan))
         is_first = False
         model.observe(shape, elapsed_s)
