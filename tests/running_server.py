@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from headway.policy.invariants import check
-from headway.policy.plan import Executor
+from headway.policy.plan import Executor, ExecutorInfo
+from headway.policy.policy import Policy
 from headway.policy.stats import Stats
 from headway.serve.lifecycle import Node, ServeConfig, loop_factory
 from headway.serve.server import bind
@@ -85,6 +86,7 @@ def running_server(
     config: ServeConfig | None = None,
     *,
     load_text: Callable[[], TextModel] = FakeText,
+    make_policy: Callable[[Executor, ExecutorInfo], Policy] | None = None,
     wait_ready: bool = True,
 ) -> Iterator[RunningServer]:
     """A server on a free port, for the length of the block; then checked to be clean, and stopped."""
@@ -101,6 +103,7 @@ def running_server(
             ModelCard(MODEL, MODEL, "a fake", 1),
             executor or ScriptedExecutor(),
             load_text,
+            make_policy=make_policy,
             report=lines.append,
             on_ready=lambda info: ready.set(),
         )
