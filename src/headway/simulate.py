@@ -47,7 +47,7 @@ def command(
     lengths: float = 1.0,
     promise: float = 1.0,
     seed: int = 0,
-    json_file: Annotated[Path | None, Parameter(name="--json")] = None,
+    json_file: Annotated[Path | None, Parameter(name="--json", allow_leading_hyphen=True)] = None,
     list_names: Annotated[bool, Parameter(name="--list")] = False,
 ) -> int:
     """See what a policy would do with a load on some hardware: the server's own scheduler, in virtual time.

@@ -1,0 +1,143 @@
+"""The event loop: nothing is lost, nothing depends on anything but the arguments, and queues are as theory has them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from itertools import takewhile
+from pathlib import Path
+from random import Random
+from statistics import fmean
+
+import pytest
+
+from headway.sim.arrivals import Gamma, Regular, Stages, Steady
+from headway.sim.clients import IMPATIENT, OPENAI_SDK
+from headway.sim.faults import swarm
+from headway.sim.hardware import HARDWARE
+from headway.sim.lengths import Fixed, Lognormal
+from headway.sim.record import Outcome
+from headway.sim.result import Result, Window
+from headway.sim.run import DRAIN_S, simulate
+from headway.sim.workloads import named
+from tests.sim.machines import STEP_S, machine, static, workload
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def eventful() -> Result:
+    """Noise, bursts, retries, slow steps, lost workers, clients that leave, a cache that is too small."""
+    hardware = replace(machine(token_s=1e-4, kv_blocks=40), noise=0.2)
+    load = workload(Lognormal(40, 1.0, 1, 300), Lognormal(20, 1.0, 1, 100), process=Gamma(3.0))
+    faults = replace(swarm(Random(3), 20.0), abort_share=0.2)
+    make = static(64, max_queued_requests=20)
+    return simulate(load, hardware, make, rate=12.0, seconds=20.0, seed=5, client=OPENAI_SDK, faults=faults)
+
+
+def as_text(result: Result) -> str:
+    return json.dumps([result.figures(), *map(asdict, result.records)])
+
+
+def test_equal_arguments_give_equal_results_in_any_process() -> None:
+    texts = {as_text(eventful()), as_text(eventful())}
+    for hash_seed in ("1", "4242"):
+        done = subprocess.run(
+            [sys.executable, "-c", "from tests.sim.test_run import *; print(as_text(eventful()))"],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(ROOT / "src")},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        texts.add(done.stdout.strip())
+    assert len(texts) == 1
+    outcomes = {record.outcome for record in eventful().records}
+    assert {Outcome.SERVED, Outcome.SHED, Outcome.ABORTED} <= outcomes
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_every_call_has_one_outcome_whatever_goes_wrong(seed: int) -> None:
+    random = Random(seed)
+    rate, seconds = random.uniform(1.0, 60.0), random.uniform(1.0, 10.0)
+    load = workload(Lognormal(40, 1.0, 1, 300), Lognormal(20, 1.0, 1, 100), process=Gamma(random.choice((1.0, 4.0))))
+    hardware = replace(machine(token_s=1e-4, kv_blocks=random.choice((30, 400))), noise=random.choice((0.0, 0.3)))
+    result = simulate(
+        load,
+        hardware,
+        static(random.choice((16, 256)), max_queued_requests=random.choice((5, 1000))),
+        rate=rate,
+        seconds=seconds,
+        seed=seed,
+        client=random.choice((IMPATIENT, OPENAI_SDK)),
+        faults=swarm(random, seconds),
+    )
+    arrived = list(takewhile(lambda call: call.at_s < seconds, load.calls(Steady(rate), seed)))
+    assert [record.index for record in result.records] == [call.index for call in arrived]
+    assert [record.arrived_s for record in result.records] == [call.at_s for call in arrived]
+    for record, call in zip(result.records, arrived, strict=True):
+        if record.outcome is Outcome.SERVED:
+            assert record.output_tokens == call.size.output_tokens
+        assert record.in_slo <= (record.outcome is Outcome.SERVED)
+        assert record.every_gap_in_slo <= record.in_slo
+
+
+def test_one_request_alone_takes_as_long_as_its_steps() -> None:
+    load = workload(Fixed(100), Fixed(5), process=Regular())
+    [record] = simulate(load, machine(token_s=1e-3), static(60), rate=1.0, seconds=1.5).records
+    prompt_s, decode_s = 2 * STEP_S + 100e-3, STEP_S + 1e-3
+    assert record.ttft_s == pytest.approx(prompt_s)
+    assert record.itl_p95_s == pytest.approx(decode_s)
+    assert record.e2e_s == pytest.approx(prompt_s + 4 * decode_s)
+
+
+@pytest.mark.parametrize("rho", [0.5, 0.8])
+def test_one_job_at_a_time_waits_as_in_an_m_d_1_queue(rho: float) -> None:
+    """A budget of one token, prompts and answers of one token: each step serves one request, always in the same time.
+    The mean wait is then rho * D / (2 * (1 - rho)), by Pollaczek and Khinchine."""
+    load = workload(Fixed(1), Fixed(1))
+    load = replace(load, traffic=(replace(load.traffic[0], max_tokens=1),))
+    seconds = 20_000 * STEP_S / rho
+    result = simulate(load, machine(), static(1), rate=rho / STEP_S, seconds=seconds, seed=2)
+    waits = [record.ttft_s - STEP_S for record in result.records if record.ttft_s is not None]
+    assert len(waits) == len(result.records)
+    assert fmean(waits) == pytest.approx(rho * STEP_S / (2.0 * (1.0 - rho)), rel=0.06)
+
+
+def test_what_does_not_end_is_recorded_as_unfinished() -> None:
+    slow = machine(step_s=30.0)
+    result = simulate(workload(Fixed(4), Fixed(50)), slow, static(8), rate=1.0, seconds=5.0)
+    assert {record.outcome for record in result.records} == {Outcome.UNFINISHED}
+    assert result.seconds <= 5.0 + DRAIN_S
+    assert result.summary().attainment == 0.0
+
+
+def test_a_backlog_keeps_the_machine_busy_and_ends() -> None:
+    load = named("chat+batch").scaled(lengths=1 / 16)
+    result = simulate(load, machine(step_s=0.002, token_s=2e-4), static(256), rate=2.0, seconds=10.0)
+    assert set(result.classes) == {"batch", "conversational"}
+    assert result.summary("batch").throughput > result.summary("conversational").throughput
+    assert result.seconds < 10.0 + DRAIN_S
+
+
+def test_load_that_changes_is_offered_as_it_was_drawn_up() -> None:
+    load = Stages(((10.0, 20.0), (10.0, 5.0)))
+    result = simulate(workload(), machine(), static(256), rate=load, seconds=20.0, window=Window(0.0, 20.0))
+    early = sum(record.arrived_s < 10.0 for record in result.records)
+    assert early == pytest.approx(200, abs=40)
+    assert len(result.records) - early == pytest.approx(50, abs=20)
+
+
+def test_a_prefix_that_was_computed_is_found_again() -> None:
+    load = named("mooncake").scaled(lengths=1 / 8)
+    result = simulate(load, HARDWARE["h100-llama-8b"], static(2048), rate=5.0, seconds=20.0)
+    assert sum(record.cached_tokens for record in result.records) > 1000
+
+
+@pytest.mark.parametrize(("rate", "seconds"), [(0.0, 1.0), (-1.0, 1.0), (1.0, 0.0), (1.0, float("inf"))])
+def test_numbers_that_can_not_be_meant_are_errors(rate: float, seconds: float) -> None:
+    with pytest.raises(ValueError, match="must"):
+        simulate(workload(), machine(), static(8), rate=rate, seconds=seconds)
