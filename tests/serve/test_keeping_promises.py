@@ -11,7 +11,6 @@ from headway.policy.plan import Executor, ExecutorInfo
 from headway.policy.policies import build
 from headway.policy.policy import Policy
 from tests.fakes import ScriptedExecutor
-from tests.http_client import CHAT, chat, fetch
 from tests.running_server import MODEL, RunningServer, running_server
 
 HELLO = [{"role": "user", "content": "hi"}]
