@@ -15,9 +15,10 @@ from headway.policy.tail import MARGIN_MAX, MARGIN_MIN, Tail
 FORMAT = "headway step-time model"
 VERSION = 1
 TEXT_MAX = 1 << 20
-PACE_MAX = 1e9
+PACE_MAX = 1e6
+"""Far from what any machine does, either way."""
 SPREAD_MAX = 1.0
-COST_MAX_S = 1e9
+COST_MAX_S = 1e18
 
 
 @dataclass(frozen=True, slots=True)

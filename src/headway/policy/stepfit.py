@@ -24,8 +24,8 @@ SMOOTHNESS = 0.01
 """Weight of a change of slope at a knot, against one sample's relative error."""
 PRIOR_WEIGHT = 1e-6
 """Weight of what was assumed before any sample, likewise: it rules only kinds of steps that have none."""
-FIRST_SHARE_MIN = 0.1
-"""A step of one token takes at least this share of the shortest step seen, whatever the fit makes of it."""
+FIRST_SHARE_MIN = 0.01
+"""No step takes less than this share of the shortest one seen, whatever the fit makes of it."""
 
 Cell = tuple[int, bool, int]
 
@@ -111,24 +111,26 @@ class Samples:
             return current
         self.recognise()
         equations = _Equations()
+        scales: list[float] = []
         least_s = inf
         for cell in self._cells.values():
-            expected = [current.time_s(s.tokens, s.sequences, s.decode_context, s.prefill_reads) for s, _ in cell]
+            expected = [_cost_s(current, shape) for shape, _ in cell]
             ratios = [time_s / expected_s for (_, time_s), expected_s in zip(cell, expected, strict=True)]
             middle = sorted(ratios)[len(ratios) // 2]
-            least_s = min(least_s, min(expected) * middle)
             for (shape, _), expected_s, ratio in zip(cell, expected, ratios, strict=True):
-                equations.add(shape, expected_s * min(max(ratio, middle / OUTLIER), middle * OUTLIER), 1.0)
-        scale = current.time_s(1, 1, 0, 0.0) / PRIOR.time_s(1, 1, 0, 0.0)
+                typical_s = expected_s * middle
+                equations.add(shape, typical_s, min(max(ratio / middle, 1.0 / OUTLIER), OUTLIER), 1.0)
+            scales.append(typical_s / _cost_s(PRIOR, shape))
+            least_s = min(least_s, typical_s)
+        scale = sorted(scales)[len(scales) // 2]
         for shape in PRIOR_SHAPES:
-            prior_s = PRIOR.time_s(shape.tokens, shape.sequences, shape.decode_context, shape.prefill_reads)
-            equations.add(shape, prior_s * scale, PRIOR_WEIGHT)
+            equations.add(shape, scale * _cost_s(PRIOR, shape), 1.0, PRIOR_WEIGHT)
         equations.smooth(current)
         return equations.solve(FIRST_SHARE_MIN * least_s)
 
 
 class _Equations:
-    """Normal equations of relative errors: each row is divided by the time that it should give.
+    """Normal equations of relative errors: each row is divided by the time that is typical of such steps.
 
     The unknowns are ``f`` at each knot, then the other costs; a row has two of the former. What must not be negative
     is how much ``f`` rises from knot to knot, so ``solve`` goes over to that first.
@@ -139,21 +141,22 @@ class _Equations:
         self._gram = [[0.0] * size for _ in range(size)]
         self._moment = [0.0] * size
 
-    def add(self, shape: StepShape, time_s: float, weight: float) -> None:
+    def add(self, shape: StepShape, typical_s: float, ratio: float, weight: float) -> None:
+        """A step of this shape took ``ratio`` times ``typical_s``."""
         knots = len(KNOTS)
         left = min(bisect_right(KNOTS, shape.tokens), knots - 1) - 1
         part = (shape.tokens - KNOTS[left]) / (KNOTS[left + 1] - KNOTS[left])
         row = (
-            (left, (1.0 - part) / time_s),
-            (left + 1, part / time_s),
-            (knots, shape.sequences / time_s),
-            (knots + 1, shape.decode_context / time_s),
-            (knots + 2, (shape.prefill_reads > 0.0) / time_s),
-            (knots + 3, shape.prefill_reads / time_s),
+            (left, (1.0 - part) / typical_s),
+            (left + 1, part / typical_s),
+            (knots, shape.sequences / typical_s),
+            (knots + 1, shape.decode_context / typical_s),
+            (knots + 2, (shape.prefill_reads > 0.0) / typical_s),
+            (knots + 3, shape.prefill_reads / typical_s),
         )
         for i, value in row:
             value *= weight
-            self._moment[i] += value
+            self._moment[i] += value * ratio
             line = self._gram[i]
             for j, other in row:
                 line[j] += value * other
@@ -179,6 +182,10 @@ class _Equations:
 def _sums_of_rest(values: Sequence[float], count: int) -> list[float]:
     """Each of the first ``count`` values becomes the sum of itself and those after it: the effect of a rise there."""
     return [*list(accumulate(reversed(values[:count])))[::-1], *values[count:]]
+
+
+def _cost_s(costs: Costs, shape: StepShape) -> float:
+    return costs.time_s(shape.tokens, shape.sequences, shape.decode_context, shape.prefill_reads)
 
 
 def _cell(shape: StepShape) -> Cell:

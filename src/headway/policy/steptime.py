@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Collection
 
-from headway.policy.stepfile import StepTimeState, read, write
+from headway.policy.stepfile import PACE_MAX, StepTimeState, read, write
 from headway.policy.stepfit import PRIOR, Samples
 from headway.policy.stepshape import StepShape, is_step
 from headway.policy.tail import Tail
@@ -121,7 +121,7 @@ class StepTimeModel:
         self._steps_since_fit += 1
         if self._kept.is_familiar(shape):
             self._latest.append((shape, elapsed_s))
-            self._paces.append(elapsed_s / cost_s)
+            self._paces.append(_bounded(elapsed_s / cost_s))
             self._follow()
             if len(self._latest) == AROUND_STEPS:
                 middle, middle_s = self._latest[AROUND_STEPS // 2]
@@ -139,7 +139,7 @@ class StepTimeModel:
         self._costs = self._kept.fit(self._costs)
         if is_first:
             self._costs = self._kept.fit(self._costs)  # what is relative to the last fit was relative to a mere guess
-        self._paces = deque((time_s / self._cost_s(shape) for shape, time_s in self._latest), maxlen=AROUND_STEPS)
+        self._paces = deque((_bounded(t / self._cost_s(shape)) for shape, t in self._latest), maxlen=AROUND_STEPS)
         self._follow()
 
     def calibrated(self) -> None:
@@ -184,6 +184,10 @@ class StepTimeModel:
     def _cost_s(self, shape: StepShape) -> float:
         """The time at pace 1."""
         return self._costs.time_s(shape.tokens, shape.sequences, shape.decode_context, shape.prefill_reads)
+
+
+def _bounded(pace: float) -> float:
+    return min(max(pace, 1.0 / PACE_MAX), PACE_MAX)
 
 
 def _median(values: Collection[float]) -> float:
