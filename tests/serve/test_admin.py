@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
+from headway.models.source import resolve
 from headway.policy.slo import Objective, ServiceClasses
 from headway.serve.admin import CAPS_MAX, admin_access
-from headway.serve.lifecycle import ServeConfig
+from headway.serve.lifecycle import ServeConfig, serve
 from headway.serve.server import bind
-from tests.fakes import ScriptedExecutor
+from tests.fakes import FakeText, ScriptedExecutor
 from tests.http_client import CHAT, Connection, Response, chat, fetch
 from tests.running_server import HOST, WAIT_S, RunningServer, running_server
 
@@ -165,6 +167,21 @@ def test_a_page_cannot_rebind_its_way_in(admin: AdminServer) -> None:
 def test_case_40_an_admin_port_without_a_good_key_is_refused(setting: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="admin"):
         ServeConfig(**setting)
+
+
+@pytest.mark.parametrize("taken_setting", ["port", "admin_port"])
+def test_case_40_a_taken_port_is_one_line_and_leaves_the_other_free(taken_setting: str) -> None:
+    lines: list[str] = []
+    with socket.create_server((HOST, 0)) as taken, socket.create_server((HOST, 0)) as probe:
+        taken_port, other_port = taken.getsockname()[1], probe.getsockname()[1]
+        probe.close()
+        settings = {"port": other_port, "admin_port": other_port, taken_setting: taken_port}
+        config = ServeConfig(**settings, admin_key=KEY)
+        source, executor = resolve("random:tiny"), ScriptedExecutor()
+        assert serve(config, source, executor, lambda source: FakeText(), report=lines.append) == 2
+        bind(HOST, other_port).close()
+    assert len(lines) == 1
+    assert f"port {taken_port}" in lines[0]
 
 
 def test_the_key_is_shown_nowhere() -> None:

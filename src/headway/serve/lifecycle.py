@@ -297,10 +297,14 @@ def serve(
     2: the server could not start as it was asked to (the port is taken, the model can't be loaded); 1: the engine
     failed later and could not be brought back; 0: it was asked to stop, and did.
     """
+    admin_listener: socket.socket | None = None
     try:
+        if config.admin_port is not None:
+            admin_listener = bind(ADMIN_HOST, config.admin_port)
         listener = bind(config.host, config.port)
-        admin_listener = None if config.admin_port is None else bind(ADMIN_HOST, config.admin_port)
     except ListenError as error:
+        if admin_listener is not None:
+            admin_listener.close()
         report(f"headway: {error}")
         return EXIT_USAGE
     configure_log()
@@ -324,6 +328,8 @@ def serve(
         await node.start(listener)
         if admin_listener is not None:
             await node.start_admin(admin_listener)
+            admin_port = admin_listener.getsockname()[1]
+            report(f"Promises and caps can be changed on http://{ADMIN_HOST}:{admin_port}/admin/config")
         return await node.run()
 
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
