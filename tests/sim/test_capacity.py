@@ -32,7 +32,7 @@ def test_the_capacity_of_a_machine_is_below_what_its_arithmetic_allows() -> None
     def attainment(rate: float) -> float:
         hardware = machine(step_s=0.001, token_s=0.001)
         load = workload(Fixed(32), Fixed(4), objective=Objective(ttft_s=0.3))
-        return simulate(load, hardware, static(64), rate=rate, seconds=30.0).summary().attainment or 0.0
+        return simulate(load, hardware, static(64), rate=rate, seconds=30.0).attainment()
 
     assert 10.0 < capacity(attainment, 5.0, 40.0).rate < 28.0
 

@@ -22,6 +22,7 @@ SERVED = Record(
     outcome=Outcome.SERVED,
     reason="stop",
     demoted=False,
+    promised=True,
     cached_tokens=0,
     output_tokens=10,
     ttft_s=0.2,
@@ -49,6 +50,12 @@ def test_attainment_is_of_those_offered_in_the_window_and_of_those_admitted() ->
     assert summary.goodput == pytest.approx(0.1)
     assert summary.throughput == pytest.approx(40.0)
     assert summary.ttft == Percentiles(3, 0.9, 0.9, 0.9)
+
+
+def test_attainment_leaves_out_what_was_promised_nothing() -> None:
+    nothing = replace(SERVED, index=5, service_class="batch", promised=False)
+    assert result(SERVED, LATE, nothing, nothing).attainment() == 0.5
+    assert result(nothing).attainment() == 1.0
 
 
 def test_short_and_long_prompts_are_told_apart() -> None:

@@ -14,6 +14,9 @@ from statistics import fmean
 
 import pytest
 
+from headway.policy.plan import ExecutorInfo, StepPlan
+from headway.policy.scheduler import Scheduler
+from headway.policy.stepshape import StepShape
 from headway.sim.arrivals import Gamma, Regular, Stages, Steady
 from headway.sim.clients import IMPATIENT, OPENAI_SDK
 from headway.sim.faults import swarm
@@ -129,6 +132,28 @@ def test_load_that_changes_is_offered_as_it_was_drawn_up() -> None:
     early = sum(record.arrived_s < 10.0 for record in result.records)
     assert early == pytest.approx(200, abs=40)
     assert len(result.records) - early == pytest.approx(50, abs=20)
+
+
+def test_the_time_of_a_step_is_that_of_the_plan_that_was_handed_out() -> None:
+    """The shape comes from the scheduler's books, not counted again: they must agree with the plan."""
+    shapes = []
+
+    def make(info: ExecutorInfo) -> Scheduler:
+        scheduler = static(64)(info)
+        plan = scheduler.plan
+
+        def checked(now: float) -> StepPlan | None:
+            planned = plan(now)
+            if planned is not None and scheduler.in_flight is not None:
+                shapes.append((scheduler.in_flight.shape, StepShape.of(planned)))
+            return planned
+
+        scheduler.plan = checked  # type: ignore[method-assign]
+        return scheduler
+
+    simulate(workload(Lognormal(40, 1.0, 1, 300)), machine(kv_blocks=40), make, rate=20.0, seconds=5.0)
+    assert len(shapes) > 100
+    assert all(booked == counted for booked, counted in shapes)
 
 
 def test_a_prefix_that_was_computed_is_found_again() -> None:

@@ -28,7 +28,7 @@ class Record:
 
     Latencies are those of the last try, from ``sent_s``; None where no token came, or no gap. ``itl_p95_s`` and
     ``itl_worst_s`` are over the call's own gaps. ``e2e_s`` ends when the last token was drawn. ``every_gap_in_slo``:
-    in SLO even if the promised ITL is meant for each single gap.
+    in SLO even if the promised ITL is meant for each single gap. ``promised``: whether anything was.
     """
 
     index: int
@@ -41,6 +41,7 @@ class Record:
     outcome: Outcome
     reason: str
     demoted: bool
+    promised: bool
     cached_tokens: int
     output_tokens: int
     ttft_s: float | None

@@ -129,6 +129,7 @@ class Recorder:
                 outcome=outcome,
                 reason=str(reason),
                 demoted=attempt.demoted,
+                promised=not call.objective.is_empty,
                 cached_tokens=attempt.cached_tokens,
                 output_tokens=len(times),
                 ttft_s=ttft_s,
@@ -159,6 +160,11 @@ class Result:
     @property
     def classes(self) -> tuple[str, ...]:
         return tuple(sorted({record.service_class for record in self.records}))
+
+    def attainment(self) -> float:
+        """Share in SLO of the calls that arrived in the window and were promised something; 1 if there are none."""
+        promised = [r.in_slo for r in self.records if r.promised and self.window.holds(r.arrived_s)]
+        return sum(promised) / len(promised) if promised else 1.0
 
     def summary(self, service_class: str | None = None) -> Summary:
         """Over the calls that arrived in the window: of one class, or of all."""

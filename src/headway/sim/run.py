@@ -9,9 +9,8 @@ from random import Random
 from typing import Any
 
 from headway.policy.events import Demoted, Event, Finished, FinishReason, Rejected, RejectReason, TokenOut
-from headway.policy.plan import DrawnToken, ExecutorInfo, StepPlan, StepResult
+from headway.policy.plan import ExecutorInfo, StepPlan, StepResult
 from headway.policy.scheduler import Scheduler
-from headway.policy.stepshape import StepShape
 from headway.sim.arrivals import Load, Steady
 from headway.sim.clients import IMPATIENT, Client
 from headway.sim.faults import NO_FAULTS, Faults, LostWorker, Slowness
@@ -26,6 +25,9 @@ DRAIN_S = 60.0
 
 BACKLOG_PAUSE_S = 1.0
 """How long the backlog waits before its next call when one was refused or failed."""
+
+FAILED_RETRY_AFTER_S = 0.0
+"""A 500 names no time: the client waits as long as it likes."""
 
 _FAULT, _STEP_END, _CLIENT, _WAKE = range(4)
 """Of events at one moment, faults come first, then a step's end, then what clients do."""
@@ -164,8 +166,10 @@ class Simulation:
                 self._wake_s = deadline
                 self._push(max(now, deadline), _WAKE, self._wake, None)
             return
+        step = scheduler.in_flight
+        assert step is not None, "a plan that is not in flight"
         self._in_flight = plan
-        elapsed_s = self._hardware.step_s(StepShape.of(plan)) * self._slowness.factor(now)
+        elapsed_s = self._hardware.step_s(step.shape) * self._slowness.factor(now)
         if self._hardware.noise:
             elapsed_s *= self._noise.lognormvariate(0.0, self._hardware.noise)
         self._push(now + elapsed_s, _STEP_END, self._end_step, (plan, elapsed_s))
@@ -176,11 +180,12 @@ class Simulation:
             return  # the worker was lost, and the step with it
         self._in_flight = None
         self.steps += 1
-        attempts = self._attempts
-        drawn: list[DrawnToken] = []
-        for chunk in plan.chunks:
-            if chunk.draw is not None and (attempt := attempts.get(chunk.request_id)) is not None:
-                drawn.append(attempt.token if chunk.draw.output_index < attempt.output_tokens else attempt.stop)
+        attempt_of = self._attempts.get  # none for one that ended during the step
+        drawn = [
+            attempt.token if chunk.draw.output_index < attempt.output_tokens else attempt.stop
+            for chunk in plan.chunks
+            if chunk.draw is not None and (attempt := attempt_of(chunk.request_id)) is not None
+        ]
         self._take(now, self.scheduler.apply(now, StepResult(plan.step_id, tuple(drawn), (), elapsed_s)))
 
     def _wake(self, now: float, _: None) -> None:
@@ -229,7 +234,7 @@ class Simulation:
     def _refused(
         self, now: float, attempt: Attempt, outcome: Outcome, reason: str, retry_after_s: float | None
     ) -> None:
-        """A 429 or 503: the client tries again, or leaves it."""
+        """A 429, 500 or 503: the client tries again, or leaves it."""
         wait_s = self._client.wait_s(attempt.number, retry_after_s, self._jitter)
         if wait_s is None or attempt.is_backlog:
             self._end(now, attempt, outcome, reason)
@@ -264,6 +269,8 @@ class Simulation:
         outcome = _OUTCOMES[event.reason]
         if outcome is Outcome.SHED:
             self._refused(now, attempt, outcome, event.reason, event.retry_after_s)
+        elif outcome is Outcome.FAILED and not attempt.token_times:
+            self._refused(now, attempt, outcome, event.reason, FAILED_RETRY_AFTER_S)
         else:
             self._end(now, attempt, outcome, event.reason)
 
