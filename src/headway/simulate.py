@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -44,6 +45,7 @@ def command(
     seconds: float = 60.0,
     policy: str = "headway",
     max_step_tokens: int | None = None,
+    max_running: int | None = None,
     lengths: float = 1.0,
     promise: float = 1.0,
     seed: int = 0,
@@ -66,6 +68,8 @@ def command(
         How requests are scheduled (see --list).
     max_step_tokens
         Most tokens in a step; the policy's own if not given.
+    max_running
+        Most requests in a step; the server's own if not given.
     lengths
         Multiply all lengths of prompts and answers by this, for a machine that is slower or faster.
     promise
@@ -86,14 +90,15 @@ def command(
         machine = _known("hardware", hardware, HARDWARE)
         _known("workload", workload, descriptions())
         _known("policy", policy, POLICIES)
-        maker = scheduler_maker(policy, machine, max_step_tokens)
+        maker = scheduler_maker(policy, machine, max_step_tokens, max_running)
         progress = _Progress(seconds)
         scaled = named(workload).scaled(lengths=lengths, promise=promise)
         result = simulate(scaled, machine, maker, rate=rate, seconds=seconds, seed=seed, on_progress=progress.at)
         progress.end()
         if json_file is not None:
             asked = {"hardware": hardware, "workload": workload, "rate": rate, "seconds": seconds, "policy": policy}
-            asked |= {"max_step_tokens": max_step_tokens, "lengths": lengths, "promise": promise, "seed": seed}
+            asked |= {"max_step_tokens": max_step_tokens, "max_running": max_running}
+            asked |= {"lengths": lengths, "promise": promise, "seed": seed}
             _write({"simulated": asked, "source": machine.source, **result.figures()}, json_file)
         if json_file != Path("-"):
             Console().print(f"{policy} on {machine.description}, {workload} at {rate:g} requests a second")
@@ -111,15 +116,19 @@ def calibrated(hardware: Hardware) -> StepTimeModel:
     return model
 
 
-def scheduler_maker(policy: str, hardware: Hardware, max_step_tokens: int | None = None) -> MakeScheduler:
+def scheduler_maker(
+    policy: str, hardware: Hardware, max_step_tokens: int | None = None, max_running: int | None = None
+) -> MakeScheduler:
     """Schedulers of a named policy, each as new. Raises ValueError for a policy or a limit that can't be."""
-    if max_step_tokens is not None and max_step_tokens < 1:
-        raise ValueError(f"max_step_tokens must be at least 1, not {max_step_tokens}")
+    config = SchedulerConfig(
+        max_step_tokens=default_step_tokens(policy) if max_step_tokens is None else max_step_tokens
+    )
+    if max_running is not None:
+        config = replace(config, max_running=max_running)
     model = calibrated(hardware).to_json()
 
     def make(info: ExecutorInfo) -> Scheduler:
         chosen = build(policy, model=StepTimeModel.from_json(model))
-        config = SchedulerConfig(max_step_tokens=max_step_tokens or default_step_tokens(policy))
         return Scheduler(info, config, prefix_key=PREFIX_KEY, policy=chosen)
 
     return make

@@ -54,6 +54,7 @@ def test_list_says_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
         (["--seconds", "-1"], "a run must last some finite time"),
         (["--lengths", "0"], "lengths and promise must be above 0"),
         (["--max-step-tokens", "0"], "max_step_tokens must be at least 1, not 0"),
+        (["--max-running", "0"], "max_running must be at least 1, not 0"),
         (["--json", "/nowhere/at/all.json", "--seconds", "1"], "/nowhere/at/all.json"),
     ],
 )
