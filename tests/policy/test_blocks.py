@@ -41,7 +41,7 @@ def test_a_shared_block_comes_back_with_its_last_reference(pool: BlockPool) -> N
 
 def test_kept_content_outlives_its_references_and_can_be_revived(pool: BlockPool, evicted: list[int]) -> None:
     (block,) = pool.take(1)
-    pool.keep(block)
+    pool.keep(block, b"")
     pool.give_back([block])
     assert counts(pool) == (3, 1, 0)
     pool.share(block)
@@ -54,7 +54,7 @@ def test_eviction_takes_what_was_given_back_the_longest_ago_and_only_when_nothin
 ) -> None:
     blocks = pool.take(3)
     for block in blocks:
-        pool.keep(block)
+        pool.keep(block, b"")
     pool.give_back([blocks[1], blocks[0], blocks[2]])
     pool.share(blocks[1])
     pool.give_back([blocks[1]])  # used again: now the last to go
@@ -67,7 +67,7 @@ def test_eviction_takes_what_was_given_back_the_longest_ago_and_only_when_nothin
 
 def test_an_evicted_block_is_an_ordinary_one_again(pool: BlockPool) -> None:
     blocks = pool.take(4)
-    pool.keep(blocks[0])
+    pool.keep(blocks[0], b"")
     pool.give_back(blocks)
     pool.give_back(pool.take(4))
     assert counts(pool) == (4, 0, 0)
@@ -75,8 +75,8 @@ def test_an_evicted_block_is_an_ordinary_one_again(pool: BlockPool) -> None:
 
 def test_forgotten_content_is_free_at_once_or_when_given_back(pool: BlockPool) -> None:
     cached, held = pool.take(2)
-    pool.keep(cached)
-    pool.keep(held)
+    pool.keep(cached, b"")
+    pool.keep(held, b"")
     pool.give_back([cached])
     pool.forget(cached)
     pool.forget(held)
@@ -94,7 +94,7 @@ def test_giving_back_twice_is_an_error(pool: BlockPool) -> None:
 
 def test_giving_back_a_cached_block_is_an_error(pool: BlockPool) -> None:
     blocks = pool.take(1)
-    pool.keep(blocks[0])
+    pool.keep(blocks[0], b"")
     pool.give_back(blocks)
     with pytest.raises(AssertionError, match="given back twice"):
         pool.give_back(blocks)
@@ -104,7 +104,7 @@ def test_sharing_or_keeping_a_free_block_is_an_error(pool: BlockPool) -> None:
     with pytest.raises(KeyError):
         pool.share(0)
     with pytest.raises(AssertionError, match="not referenced"):
-        pool.keep(0)
+        pool.keep(0, b"")
 
 
 def test_taking_more_than_there_is_changes_nothing(pool: BlockPool) -> None:

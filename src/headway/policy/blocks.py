@@ -3,13 +3,14 @@
 Every block is in exactly one of three places: free (holds nothing worth keeping), cached (nobody holds it, but its
 content may be asked for again) or referenced (at least one block table holds it). A block is taken or shared by
 adding a reference and given back by dropping one. Giving back what nobody holds is an error, and a block that is
-never given back shows in ``referenced``.
+never given back shows in ``referenced``. A block whose content is kept belongs to a tenant, its owner.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterable
+
+from headway.policy.cached import CachedBlocks
 
 
 class BlockPool:
@@ -19,9 +20,9 @@ class BlockPool:
         self.total = total
         self._on_evict = on_evict
         self._references = [0] * total
-        self._keep = [False] * total
+        self._owner: list[bytes | None] = [None] * total  # of the content, if that is kept
         self._free = list(range(total - 1, -1, -1))
-        self._cached: OrderedDict[int, None] = OrderedDict()  # given back the longest ago comes first
+        self._cached = CachedBlocks()
 
     @property
     def free(self) -> int:
@@ -54,31 +55,36 @@ class BlockPool:
     def share(self, block: int) -> None:
         """Add a reference to a block that is cached or referenced."""
         if self._references[block] == 0:
-            del self._cached[block]  # KeyError: a free block has no content to share
+            self._cached.remove(block)  # KeyError: a free block has no content to share
         self._references[block] += 1
 
     def give_back(self, blocks: Iterable[int]) -> None:
-        """Drop one reference from each block. The first ones to fall to none are the first ones to be evicted."""
+        """Drop one reference from each block. Of an owner's, the first to fall to none are the first to be evicted."""
         for block in blocks:
             assert self._references[block] > 0, f"block {block} given back twice"
             self._references[block] -= 1
             if self._references[block]:
                 continue
-            if self._keep[block]:
-                self._cached[block] = None
-            else:
+            owner = self._owner[block]
+            if owner is None:
                 self._free.append(block)
+            else:
+                self._cached.add(block, owner)
 
-    def keep(self, block: int) -> None:
-        """Remember a referenced block's content when its last reference is dropped."""
+    def keep(self, block: int, owner: bytes) -> None:
+        """Remember a referenced block's content, which is ``owner``'s, when its last reference is dropped."""
         assert self._references[block] > 0, f"block {block} is not referenced"
-        self._keep[block] = True
+        self._owner[block] = owner
+
+    def owner(self, block: int) -> bytes | None:
+        """Whose content is kept there; None if none is."""
+        return self._owner[block]
 
     def forget(self, block: int) -> None:
         """Give up a block's content: it becomes free now if nobody holds it, else when it is given back."""
-        self._keep[block] = False
+        self._owner[block] = None
         if block in self._cached:
-            del self._cached[block]
+            self._cached.remove(block)
             self._free.append(block)
 
     def census(self) -> tuple[set[int], set[int], dict[int, int]]:
@@ -88,7 +94,8 @@ class BlockPool:
         return set(self._free), set(self._cached), counts
 
     def _evict(self) -> int:
-        block, _ = self._cached.popitem(last=False)
-        self._keep[block] = False
+        block = self._cached.next()
+        self._cached.remove(block)
+        self._owner[block] = None
         self._on_evict(block)
         return block

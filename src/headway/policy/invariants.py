@@ -60,6 +60,30 @@ def check_planned(scheduler: Scheduler, plan: StepPlan | None) -> None:
         check(scheduler)
 
 
+def check_ledger(scheduler: Scheduler) -> None:
+    """Number 22, by class: whoever was offered is here, or was counted once for what became of them."""
+    here = Counter(
+        each.spec.service_class for each in scheduler.requests.values() if each.service_class == each.spec.service_class
+    )
+    for name, counters in scheduler.ledger.classes.items():
+        known = counters.refused + counters.shed + counters.demoted
+        known += counters.in_slo + counters.late + counters.unfinished + here[name]
+        assert counters.offered == known, f"22: {counters.offered} of class {name} were offered, {known} are known of"
+
+
+def check_counters(scheduler: Scheduler, history: History) -> None:
+    """Number 22: the counters are sums over the events, all of them seen by ``history``, once nobody is here."""
+    counters, counts, classes = scheduler.counters, history.counts, scheduler.ledger.classes.values()
+    assert sum(counters.finished.values()) == counts["Finished"] == counts["Queued"], "22: endings"
+    assert sum(counters.rejected.values()) == counts["Rejected"], "22: refusals"
+    assert counters.preemptions + counters.displaced == counts["Preempted"], "22: preemptions"
+    assert counters.output_tokens == sum(end.output_tokens for end in history.ended.values()), "22: output tokens"
+    assert sum(each.offered for each in classes) == counts["Queued"] + counts["Rejected"], "22: offered"
+    assert sum(each.refused for each in classes) == counts["Rejected"], "22: refused"
+    assert sum(each.demoted for each in classes) == counts["Demoted"], "22: demoted"
+    assert sum(each.shed for each in classes) == counters.finished[FinishReason.SHED], "22: shed"
+
+
 def _check_blocks(scheduler: Scheduler) -> None:
     pool, index = scheduler.cache.pool, scheduler.cache.index
     free, cached, references = pool.census()
@@ -71,6 +95,8 @@ def _check_blocks(scheduler: Scheduler) -> None:
     published = index.published()
     assert cached <= published, "3: a cached block that nobody can find"
     assert published <= cached | held, "3: a free block can be found"
+    owners = {block: pool.owner(block) for block in published}
+    assert owners == {block: index.content(block)[0] for block in published}, "3: a block is kept for a stranger"
     if not scheduler.requests:
         assert not held, "6: nobody here, and blocks are referenced"
         assert not scheduler.waiting.tokens, "6: nobody here, and tokens are queued"

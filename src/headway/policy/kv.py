@@ -61,7 +61,7 @@ class KVCache:
             start = position * self.block_size
             tokens = request.tokens[start : start + self.block_size]
             if self.index.publish(block, request.digests[position], request.spec.salt, position, tokens):
-                self.pool.keep(block)
+                self.pool.keep(block, request.spec.salt)
         request.published = full
 
     def close(self, request: Request) -> None:
