@@ -21,7 +21,7 @@ from headway.policy.scheduler import Scheduler, SchedulerConfig
 from headway.policy.steptime import StepTimeModel
 from headway.serve.calibration import calibrate
 from headway.sim.executor import VirtualExecutor
-from headway.sim.hardware import HARDWARE, Hardware
+from headway.sim.hardware import HARDWARE, Hardware, Noisy
 from headway.sim.result import Result, Summary
 from headway.sim.run import MakeScheduler, simulate
 from headway.sim.workloads import descriptions, named
@@ -48,6 +48,7 @@ def command(
     max_running: int | None = None,
     lengths: float = 1.0,
     promise: float = 1.0,
+    noise: float = 0.0,
     seed: int = 0,
     json_file: Annotated[Path | None, Parameter(name="--json", allow_leading_hyphen=True)] = None,
     list_names: Annotated[bool, Parameter(name="--list")] = False,
@@ -74,6 +75,8 @@ def command(
         Multiply all lengths of prompts and answers by this, for a machine that is slower or faster.
     promise
         Multiply all promised times by this.
+    noise
+        How much the time of a step varies: sigma of a lognormal factor with median 1.
     seed
         The same seed gives the same run.
     json_file
@@ -87,7 +90,7 @@ def command(
     try:
         if not (0.0 < lengths <= SCALE_MAX and 0.0 < promise <= SCALE_MAX):
             raise ValueError(f"lengths and promise must be above 0 and at most {SCALE_MAX:g}, not {lengths}, {promise}")
-        machine = _known("hardware", hardware, HARDWARE)
+        machine = Noisy(_known("hardware", hardware, HARDWARE), noise)
         _known("workload", workload, descriptions())
         _known("policy", policy, POLICIES)
         maker = scheduler_maker(policy, machine, max_step_tokens, max_running)
@@ -98,7 +101,7 @@ def command(
         if json_file is not None:
             asked = {"hardware": hardware, "workload": workload, "rate": rate, "seconds": seconds, "policy": policy}
             asked |= {"max_step_tokens": max_step_tokens, "max_running": max_running}
-            asked |= {"lengths": lengths, "promise": promise, "seed": seed}
+            asked |= {"lengths": lengths, "promise": promise, "noise": noise, "seed": seed}
             _write({"simulated": asked, "source": machine.source, **result.figures()}, json_file)
         if json_file != Path("-"):
             Console().print(f"{policy} on {machine.description}, {workload} at {rate:g} requests a second")

@@ -55,6 +55,7 @@ def test_list_says_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
         (["--lengths", "0"], "lengths and promise must be above 0"),
         (["--max-step-tokens", "0"], "max_step_tokens must be at least 1, not 0"),
         (["--max-running", "0"], "max_running must be at least 1, not 0"),
+        (["--noise", "-1"], "noise must be from 0 to 2, not -1"),
         (["--json", "/nowhere/at/all.json", "--seconds", "1"], "/nowhere/at/all.json"),
     ],
 )

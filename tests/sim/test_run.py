@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import asdict, replace
 from itertools import takewhile
+from math import exp
 from pathlib import Path
 from random import Random
 from statistics import fmean
@@ -19,8 +20,8 @@ from headway.policy.scheduler import Scheduler
 from headway.policy.stepshape import StepShape
 from headway.sim.arrivals import Gamma, Regular, Stages, Steady
 from headway.sim.clients import IMPATIENT, OPENAI_SDK
-from headway.sim.faults import swarm
-from headway.sim.hardware import HARDWARE
+from headway.sim.faults import Faults, LostWorker, swarm
+from headway.sim.hardware import HARDWARE, Noisy
 from headway.sim.lengths import Fixed, Lognormal
 from headway.sim.record import Outcome
 from headway.sim.result import Result, Window
@@ -33,7 +34,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def eventful() -> Result:
     """Noise, bursts, retries, slow steps, lost workers, clients that leave, a cache that is too small."""
-    hardware = replace(machine(token_s=1e-4, kv_blocks=40), noise=0.2)
+    hardware = Noisy(machine(token_s=1e-4, kv_blocks=40), 0.2)
     load = workload(Lognormal(40, 1.0, 1, 300), Lognormal(20, 1.0, 1, 100), process=Gamma(3.0))
     faults = replace(swarm(Random(3), 20.0), abort_share=0.2)
     make = static(64, max_queued_requests=20)
@@ -67,7 +68,7 @@ def test_every_call_has_one_outcome_whatever_goes_wrong(seed: int) -> None:
     random = Random(seed)
     rate, seconds = random.uniform(1.0, 60.0), random.uniform(1.0, 10.0)
     load = workload(Lognormal(40, 1.0, 1, 300), Lognormal(20, 1.0, 1, 100), process=Gamma(random.choice((1.0, 4.0))))
-    hardware = replace(machine(token_s=1e-4, kv_blocks=random.choice((30, 400))), noise=random.choice((0.0, 0.3)))
+    hardware = Noisy(machine(token_s=1e-4, kv_blocks=random.choice((30, 400))), random.choice((0.0, 0.3)))
     result = simulate(
         load,
         hardware,
@@ -116,6 +117,24 @@ def test_what_does_not_end_is_recorded_as_unfinished() -> None:
     assert {record.outcome for record in result.records} == {Outcome.UNFINISHED}
     assert result.seconds <= 5.0 + DRAIN_S
     assert result.summary().attainment == 0.0
+
+
+def test_a_call_whose_time_is_up_ends_then_even_where_nothing_runs() -> None:
+    load = workload(Fixed(4), Fixed(50), process=Regular())
+    load = replace(load, traffic=(replace(load.traffic[0], timeout_s=0.2),))
+    lost = Faults(lost=(LostWorker(0.5, 1.0),))  # the call comes at 1 s
+    for faults, tokens in ((Faults(), 19), (lost, 0)):
+        [record] = simulate(load, machine(), static(64), rate=1.0, seconds=1.5, faults=faults).records
+        assert record.outcome is Outcome.EXPIRED
+        assert record.output_tokens == pytest.approx(tokens, abs=1)
+
+
+def test_noise_varies_steps_around_their_time() -> None:
+    load = workload(Fixed(4), Fixed(2000), process=Regular())
+    result = simulate(load, Noisy(machine(), 0.2), static(64), rate=1.0, seconds=1.5, window=Window(0.0, 1.5))
+    gaps = sorted(result.gaps["conversational"])
+    assert gaps[len(gaps) // 2] == pytest.approx(STEP_S, rel=0.03)
+    assert gaps[round(0.841 * len(gaps))] == pytest.approx(STEP_S * exp(0.2), rel=0.05)
 
 
 def test_a_backlog_keeps_the_machine_busy_and_ends() -> None:

@@ -16,12 +16,15 @@ from headway.policy.stepshape import StepShape
 QUERY_TILE_TOKENS = 64
 """A prefill chunk reads the keys and values of its context once for each tile of so many of its tokens."""
 
+NOISE_MAX = 2.0
+
 VOCABULARY = 1 << 32
 """Simulated tokens are labels: every request has its own, so that none shares a prefix by chance."""
 
 
 class Hardware(Protocol):
-    """A machine with a model on it. ``noise``: sigma of the lognormal factor (median 1) on every step's time."""
+    """A machine with a model on it. ``step_s`` is a step's typical time; ``noise`` is how much steps vary (see
+    ``Noisy``), 0 for not at all."""
 
     @property
     def name(self) -> str: ...
@@ -62,7 +65,10 @@ class RooflineHardware:
     bandwidth_share: float
     peak_flops: float
     peak_share: float
-    noise: float = 0.0
+
+    @property
+    def noise(self) -> float:
+        return 0.0
 
     def step_s(self, shape: StepShape) -> float:
         bandwidth = self.bandwidth * self.bandwidth_share
@@ -85,7 +91,10 @@ class LinearHardware:
     sequence_s: float
     decode_context_s: float
     prefill_read_s: float
-    noise: float = 0.0
+
+    @property
+    def noise(self) -> float:
+        return 0.0
 
     def step_s(self, shape: StepShape) -> float:
         return (
@@ -95,6 +104,37 @@ class LinearHardware:
             + self.decode_context_s * shape.decode_context
             + self.prefill_read_s * shape.prefill_reads
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Noisy:
+    """Hardware whose steps vary: ``noise`` is the sigma of the lognormal factor (median 1) on each one's time."""
+
+    hardware: Hardware
+    noise: float
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.noise <= NOISE_MAX:
+            raise ValueError(f"noise must be from 0 to {NOISE_MAX:g}, not {self.noise}")
+
+    @property
+    def name(self) -> str:
+        return self.hardware.name
+
+    @property
+    def description(self) -> str:
+        return self.hardware.description
+
+    @property
+    def source(self) -> str:
+        return self.hardware.source
+
+    @property
+    def info(self) -> ExecutorInfo:
+        return self.hardware.info
+
+    def step_s(self, shape: StepShape) -> float:
+        return self.hardware.step_s(shape)
 
 
 def _info(kv_tokens: int, context_tokens: int, description: str, block_size: int = 64) -> ExecutorInfo:

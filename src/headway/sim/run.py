@@ -136,10 +136,8 @@ class Simulation:
     def run(self, until_s: float) -> None:
         """Go on until nothing is left to happen, or until ``until_s``."""
         heap = self._heap
-        while heap:
+        while heap and heap[0][0] <= until_s:
             now, _, _, handle, what = heappop(heap)
-            if now > until_s:
-                break
             self.now = now
             handle(now, what)
             if self._in_flight is None and not self._worker_lost:

@@ -41,7 +41,8 @@ class Size:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """What one client wants once. ``output_tokens`` is the answer's true length, which no scheduler is told."""
+    """What one client wants once. The size's ``output_tokens`` is the answer's true length, which no scheduler is
+    told. After ``timeout_s`` the answer is of no use; the server knows, as the request's deadline."""
 
     index: int
     at_s: float
@@ -52,6 +53,7 @@ class Call:
     weight: float = 1.0
     may_demote: bool = False
     tenant: str = ""
+    timeout_s: float | None = None
 
     def prompt(self) -> tuple[int, ...]:
         size, own = self.size, self.index + 1
@@ -75,6 +77,7 @@ class Call:
             weight=self.weight,
             may_demote=self.may_demote,
             arrived_s=now,
+            deadline_s=None if self.timeout_s is None else now + self.timeout_s,
             tenant=self.tenant,
             salt=self.tenant.encode(),
         )
@@ -120,7 +123,8 @@ class Synthetic:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Traffic:
-    """One kind of request in a workload. ``share``: of the workload's rate. Each asks for at most ``max_tokens``."""
+    """One kind of request in a workload. ``share``: of the workload's rate. Each asks for at most ``max_tokens``
+    (None: as many as its longest answer has)."""
 
     source: Source
     service_class: str
@@ -130,6 +134,7 @@ class Traffic:
     weight: float = 1.0
     may_demote: bool = False
     tenant: str = ""
+    timeout_s: float | None = None
 
     def calls(self, load: Load, seed: str) -> Iterator[Call]:
         """Calls in order of time, all with index 0."""
@@ -145,12 +150,15 @@ class Traffic:
                 weight=self.weight,
                 may_demote=self.may_demote,
                 tenant=self.tenant,
+                timeout_s=self.timeout_s,
             )
 
     def scaled(self, lengths: float, promise: float) -> Traffic:
         cap = None if self.max_tokens is None else scale(self.max_tokens, lengths)
+        timeout_s = None if self.timeout_s is None else self.timeout_s * promise
         objective = scale_objective(self.objective, promise)
-        return replace(self, source=self.source.scaled(lengths), max_tokens=cap, objective=objective)
+        source = self.source.scaled(lengths)
+        return replace(self, source=source, max_tokens=cap, objective=objective, timeout_s=timeout_s)
 
 
 def scale_objective(objective: Objective, factor: float) -> Objective:
