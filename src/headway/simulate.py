@@ -24,6 +24,7 @@ from headway.sim.executor import VirtualExecutor
 from headway.sim.hardware import HARDWARE, Hardware, Noisy
 from headway.sim.result import Result, Summary
 from headway.sim.run import MakeScheduler, simulate
+from headway.sim.workload import Workload
 from headway.sim.workloads import descriptions, named
 
 PREFIX_KEY = b"simulated"
@@ -87,28 +88,25 @@ def command(
     if list_names:
         _print_names(Console())
         return 0
+    asked = {"hardware": hardware, "workload": workload, "rate": rate, "seconds": seconds, "policy": policy}
+    asked |= {"max_step_tokens": max_step_tokens, "max_running": max_running}
+    asked |= {"lengths": lengths, "promise": promise, "noise": noise, "seed": seed}
+    progress = _Progress(seconds)
     try:
-        if not (0.0 < lengths <= SCALE_MAX and 0.0 < promise <= SCALE_MAX):
-            raise ValueError(f"lengths and promise must be above 0 and at most {SCALE_MAX:g}, not {lengths}, {promise}")
         machine = Noisy(_known("hardware", hardware, HARDWARE), noise)
-        _known("workload", workload, descriptions())
-        _known("policy", policy, POLICIES)
         maker = scheduler_maker(policy, machine, max_step_tokens, max_running)
-        progress = _Progress(seconds)
-        scaled = named(workload).scaled(lengths=lengths, promise=promise)
-        result = simulate(scaled, machine, maker, rate=rate, seconds=seconds, seed=seed, on_progress=progress.at)
+        load = _workload(workload, lengths, promise)
+        result = simulate(load, machine, maker, rate=rate, seconds=seconds, seed=seed, on_progress=progress.at)
         progress.end()
         if json_file is not None:
-            asked = {"hardware": hardware, "workload": workload, "rate": rate, "seconds": seconds, "policy": policy}
-            asked |= {"max_step_tokens": max_step_tokens, "max_running": max_running}
-            asked |= {"lengths": lengths, "promise": promise, "noise": noise, "seed": seed}
             _write({"simulated": asked, "source": machine.source, **result.figures()}, json_file)
-        if json_file != Path("-"):
-            Console().print(f"{policy} on {machine.description}, {workload} at {rate:g} requests a second")
-            _print_table(result, progress.wall_s, Console())
     except (ValueError, OSError) as error:
         print(f"headway: {error}", file=sys.stderr)
         return EXIT_USAGE
+    if json_file != Path("-"):
+        console = Console()
+        console.print(f"{policy} on {machine.description}, {workload} at {rate:g} requests a second")
+        _print_table(result, progress.wall_s, console)
     return 0
 
 
@@ -135,6 +133,13 @@ def scheduler_maker(
         return Scheduler(info, config, prefix_key=PREFIX_KEY, policy=chosen)
 
     return make
+
+
+def _workload(name: str, lengths: float, promise: float) -> Workload:
+    if not (0.0 < lengths <= SCALE_MAX and 0.0 < promise <= SCALE_MAX):
+        raise ValueError(f"lengths and promise must be above 0 and at most {SCALE_MAX:g}, not {lengths}, {promise}")
+    _known("workload", name, descriptions())
+    return named(name).scaled(lengths=lengths, promise=promise)
 
 
 def _known(kind: str, name: str, names: Mapping[str, T]) -> T:
