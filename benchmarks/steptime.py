@@ -47,7 +47,8 @@ class Phase:
     within: list[bool] = field(default_factory=list)
     over: list[float] = field(default_factory=list)
     observe_s: list[float] = field(default_factory=list)
-    tokens_s: list[float] = field(default_factory=list)
+    elapsed_s: list[float] = field(default_factory=list)
+    costs_s: list[float] = field(default_factory=list)
 
     def figures(self, name: str, skip: int) -> dict[str, float]:
         errors = sorted(self.errors[skip:])
@@ -57,7 +58,8 @@ class Phase:
             f"{name}_error_p90_percent": _percent(errors[len(errors) * 9 // 10]),
             f"{name}_coverage_percent": _percent(statistics.fmean(self.within[skip:])),
             f"{name}_tail_over_actual_median": round(statistics.median(self.over[skip:]), 3),
-            f"{name}_step_median_ms": round(1000 * statistics.median(self.tokens_s[skip:]), 2),
+            f"{name}_step_median_ms": round(1000 * statistics.median(self.elapsed_s[skip:]), 2),
+            f"{name}_pace": round(sum(self.elapsed_s[skip:]) / sum(self.costs_s[skip:]), 3),
         }
 
 
@@ -172,7 +174,8 @@ class Load:
         phase.errors.append(abs(predicted_s - elapsed_s) / elapsed_s)
         phase.within.append(elapsed_s <= tail_s)
         phase.over.append(tail_s / elapsed_s)
-        phase.tokens_s.append(elapsed_s)
+        phase.elapsed_s.append(elapsed_s)
+        phase.costs_s.append(elapsed_s / self._model.pace)
         return True
 
 
