@@ -7,17 +7,17 @@ they were meant to be sent. Goodput counts requests in SLO a second of load: fin
 promise, 95 % of its own gaps within the ITL promise. What is not whole ``--drain`` seconds after the last arrival is a
 miss. "Best static" is the best of the grid at that very point, chosen in hindsight.
 
-Afterwards the simulator is given the same requests, and the step-time model that the adaptive server had at the end of
-each of its runs; how far its p95s are from those measured is in the figures too.
+Afterwards the simulator is given the same requests, and the step-time model that the adaptive server had in the end.
+How far its p95s are from those measured is in the figures too.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import contextlib
 import random
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ from typing import cast
 
 import uvloop
 
-from benchmarks.promise_prediction import AdaptiveRun, compare, live_model
+from benchmarks.promise_prediction import AdaptiveRun, compare
 from benchmarks.promise_traffic import ARRIVALS, OUTPUT, PROMPT, Traffic
 from headway.bench.capacity import Level, find_capacity
 from headway.bench.client import closed_loop
@@ -93,7 +93,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> dict[str, float | int | str]:
-    settings = [Setting(ADAPTIVE, ("--policy", "headway")), *(Setting.static(each) for each in _list(arguments.grid))]
+    with tempfile.TemporaryDirectory() as folder:
+        return _run(arguments, Path(folder) / "step_times.json")
+
+
+def _run(arguments: argparse.Namespace, learned: Path) -> dict[str, float | int | str]:
+    """``learned``: where the adaptive server leaves its step-time model when it ends."""
+    adaptive = Setting(ADAPTIVE, ("--policy", "headway", "--step-times", str(learned)))
+    settings = [adaptive, *(Setting.static(each) for each in _list(arguments.grid))]
     points = [Point(each, float(load)) for each in _list(arguments.arrivals) for load in _list(arguments.loads)]
     objective, headers = _promise(arguments.ttft_ms, arguments.itl_ms)
     vocab_size = resolve(_model(arguments)).config.vocab_size
@@ -106,6 +113,7 @@ def run(arguments: argparse.Namespace) -> dict[str, float | int | str]:
         measurement = Measurement(traffic, objective, servers, arguments)
         capacity = uvloop.run(measurement.prepare(arguments.capacity))
         uvloop.run(measurement.measure(points, capacity))
+    model_json = (arguments.model_file or learned).read_text()
     return {
         "model": arguments.model,
         "threads": arguments.threads,
@@ -118,7 +126,7 @@ def run(arguments: argparse.Namespace) -> dict[str, float | int | str]:
         "output_tokens": str(OUTPUT),
         "capacity_requests_s": round(capacity, 2),
         **measurement.figures(points),
-        **compare(measurement.adaptive_runs, objective, kv_tokens=KV_TOKENS, seconds=arguments.seconds),
+        **compare(measurement.adaptive_runs, objective, model_json, kv_tokens=KV_TOKENS, seconds=arguments.seconds),
     }
 
 
@@ -168,8 +176,7 @@ class Measurement:
                     verdict = await self._offer(point, setting, requests)
                     if setting.name == ADAPTIVE:
                         name = f"{point}_round_{turn + 1}"
-                        model = await asyncio.to_thread(self._learned, setting)
-                        self.adaptive_runs.append(AdaptiveRun(name, requests, verdict, model, seed))
+                        self.adaptive_runs.append(AdaptiveRun(name, requests, verdict, seed))
 
     async def _offer(self, point: Point, setting: Setting, requests: list[TimedRequest]) -> Verdict:
         port = self._servers[setting].port
@@ -179,10 +186,6 @@ class Measurement:
         verdict = judge(load.outcomes, self._objective, self._arguments.seconds)
         print(f"  {point!s:14} {setting.name:14} {_line(verdict)}", file=sys.stderr)
         return verdict
-
-    def _learned(self, setting: Setting) -> str | None:
-        file: Path | None = self._arguments.model_file
-        return live_model(self._servers[setting].port) if file is None else file.read_text()
 
     def _note_client(self, load: LoadRun) -> None:
         self._slip_s = max(self._slip_s, load.slip_s(0.99))

@@ -1,20 +1,17 @@
 """The simulator on the same requests: what it predicts for a run that was measured.
 
-The scheduler is the real one; the hardware is the step-time model that the live server had learned by the end of the
-run. Steps scatter around its predictions as widely as the model's own margin says.
+The scheduler is the real one; the hardware is the step-time model that the live server had learned by its end.
+Steps scatter around its predictions as widely as the model's own margin says.
 """
 
 from __future__ import annotations
 
-import json
 import math
-import urllib.request
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import cast
 
-from headway.bench.launch import HOST
 from headway.bench.load import TimedRequest
 from headway.bench.verdict import Verdict
 from headway.policy.plan import ExecutorInfo
@@ -27,31 +24,20 @@ from headway.sim.result import Recorder, Summary, Window
 from headway.sim.run import DRAIN_S, Simulation
 from headway.sim.workload import Call, Size
 
-MODEL_KEY = "step_time_model"
-"""Where the status of a server has its step-time model, in the model's own form."""
 BLOCK_SIZE = 16
 Z_95 = 1.645
 """95 % of a normal distribution is below so many standard deviations above its mean."""
-STATUS_TIMEOUT_S = 10.0
 ERROR_TARGET = 0.15
 
 
 @dataclass(frozen=True, slots=True)
 class AdaptiveRun:
-    """A run of the adaptive server, and what the server knew of its machine at the end of it."""
+    """A run of the adaptive server. ``seed`` is that of its requests."""
 
     name: str
     requests: list[TimedRequest]
     verdict: Verdict
-    model_json: str | None
     seed: int
-
-
-def live_model(port: int) -> str | None:
-    """The step-time model that a running server has by now, as JSON; None if it shows none."""
-    with urllib.request.urlopen(f"http://{HOST}:{port}/status", timeout=STATUS_TIMEOUT_S) as reply:
-        model = json.load(reply).get(MODEL_KEY)
-    return None if model is None else json.dumps(model)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,15 +60,14 @@ class LearnedHardware:
         return self.model.predict_s(shape.tokens, shape.sequences, shape.decode_context, shape.prefill_reads)
 
 
-def predict(run: AdaptiveRun, objective: Objective, *, kv_tokens: int, seconds: float) -> Summary:
-    """What the adaptive policy would make of the run's requests on the machine of its model, which it must have."""
-    assert run.model_json is not None
+def predict(run: AdaptiveRun, objective: Objective, model_json: str, *, kv_tokens: int, seconds: float) -> Summary:
+    """What the adaptive policy would make of the run's requests on the machine of the model."""
     info = ExecutorInfo(BLOCK_SIZE, kv_tokens // BLOCK_SIZE, kv_tokens, 1 << 32, "simulated")
-    policy = build("headway", model=StepTimeModel.from_json(run.model_json), classes=ServiceClasses())
+    policy = build("headway", model=StepTimeModel.from_json(model_json), classes=ServiceClasses())
     recorder = Recorder(Window(0.0, seconds), keep_gaps=True)
     simulation = Simulation(
         _calls(run.requests, objective),
-        LearnedHardware(StepTimeModel.from_json(run.model_json), info),
+        LearnedHardware(StepTimeModel.from_json(model_json), info),
         lambda info: Scheduler(info, SchedulerConfig(), prefix_key=b"benchmark", policy=policy),
         recorder,
         seed=run.seed,
@@ -93,15 +78,15 @@ def predict(run: AdaptiveRun, objective: Objective, *, kv_tokens: int, seconds: 
 
 
 def compare(
-    runs: Sequence[AdaptiveRun], objective: Objective, *, kv_tokens: int, seconds: float
+    runs: Sequence[AdaptiveRun], objective: Objective, model_json: str, *, kv_tokens: int, seconds: float
 ) -> dict[str, float | int]:
     """For each run that admitted anything: the p95s predicted, and how far they are off (0.1: a tenth too high)."""
     figures: dict[str, float | int] = {}
     errors: list[float] = []
     for run in runs:
-        if run.model_json is None or run.verdict.itl.n == 0:
+        if run.verdict.itl.n == 0:
             continue
-        summary = predict(run, objective, kv_tokens=kv_tokens, seconds=seconds)
+        summary = predict(run, objective, model_json, kv_tokens=kv_tokens, seconds=seconds)
         figures[f"predicted_{run.name}_goodput_requests_s"] = round(summary.goodput, 3)
         pairs = {"ttft": (summary.ttft, run.verdict.ttft), "itl": (summary.itl, run.verdict.itl)}
         for part, (predicted, measured) in pairs.items():
