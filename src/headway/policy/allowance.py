@@ -26,7 +26,7 @@ class Allowance(Protocol):
         ...
 
     def chunk(self, start: int, want: int, *, deferrable: bool) -> int:
-        """How many of ``want`` prompt tokens take part, after ``start`` earlier ones. At least 1 if nothing else does."""
+        """How many of ``want`` prompt tokens take part, after ``start`` earlier ones. At least 1 if nothing does."""
         ...
 
 
@@ -64,11 +64,13 @@ class TimeAllowance:
     sequences: int = 0
     decode_context: int = 0
     prefill_reads: float = 0.0
+    deferrable_tokens: int = 0
 
     def decodes(self, contexts: Sequence[int], *, deferrable: bool) -> int:
         count = min(len(contexts), self.limit - self.tokens)
         if deferrable:
             count = self._decodes_within(contexts[:count], self.deferrable_time_s)
+            self.deferrable_tokens += count
         self.tokens += count
         self.sequences += count
         self.decode_context += sum(contexts[:count])
@@ -87,12 +89,13 @@ class TimeAllowance:
                 return 0
             count = min(most, CHUNK_TOKENS_MIN)
         self.tokens += count
+        self.deferrable_tokens += count if deferrable else 0
         self.sequences += 1
         self.prefill_reads += count * (start + count / 2)
         return count
 
     def _decodes_within(self, contexts: Sequence[int], time_s: float) -> int:
-        """The most of them, from the first on, with which the step stays within the time. One at least if it is empty."""
+        """The most of them, from the first on, with which the step stays within the time; one at least."""
         sums = [0]
         for context in contexts:
             sums.append(sums[-1] + context)

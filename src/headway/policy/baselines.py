@@ -5,11 +5,10 @@ None of them knows what was promised to whom; all serve in order of arrival and 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from headway.policy.allowance import Allowance, TokenAllowance
-from headway.policy.events import Rejected
-from headway.policy.policy import Leaving, Load, Scene
+from headway.policy.policy import Load, Refusal, Scene
 from headway.policy.request import Request
 from headway.policy.slo import TARGET_ATTAINMENT, ServiceClasses
 from headway.policy.steptime import StepShape
@@ -24,19 +23,22 @@ class FirstComeFirstServed:
     def set_classes(self, classes: ServiceClasses) -> None:
         """They are all the same to it."""
 
-    def offer(self, now: float, request: Request, scene: Scene) -> Rejected | None:
+    def offer(self, now: float, request: Request, scene: Scene) -> Refusal | None:
         request.deferrable = False
         request.lane, request.key = Lane.TIMELY, 0.0
         return None
 
-    def review(self, now: float, scene: Scene) -> Sequence[Leaving]:
+    def review(self, now: float, scene: Scene) -> Sequence[Refusal]:
         return ()
 
     def observe(self, now: float, shape: StepShape, elapsed_s: float) -> None:
         """Learns nothing from it."""
 
-    def finished(self, now: float, request: Request, in_slo: bool) -> None:
+    def finished(self, now: float, request: Request) -> None:
         """Learns nothing from it."""
+
+    def numbers(self) -> Mapping[str, float]:
+        return {}
 
 
 class StaticPolicy(FirstComeFirstServed):
@@ -75,9 +77,9 @@ class AimdPolicy(FirstComeFirstServed):
         self._tokens = min(self._tokens, scene.max_step_tokens)
         return TokenAllowance(int(self._tokens))
 
-    def finished(self, now: float, request: Request, in_slo: bool) -> None:
+    def finished(self, now: float, request: Request) -> None:
         self._seen += 1
-        self._in_slo += in_slo
+        self._in_slo += request.kept(now)
         if self._seen < self.WINDOW:
             return
         if self._in_slo >= TARGET_ATTAINMENT * self._seen:

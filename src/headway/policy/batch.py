@@ -28,7 +28,7 @@ class StepInFlight:
 
 def partition(running: Iterable[Request]) -> Load:
     """Those with one token left to compute (decodes), and those with more (prefills), each in the order given."""
-    load = Load([], [], [], [])
+    load = Load()
     decodes, prefills, late_decodes, late_prefills = (
         load.decodes,
         load.prefills,
@@ -52,18 +52,6 @@ def share_decodes(allowance: Allowance, decodes: list[Request], *, deferrable: b
         chosen = sorted(decodes, key=lambda request: (request.last_token_s, request.order))[:count]
     for request in chosen:
         request.planned = 1
-    return chosen
-
-
-def share_prefills(allowance: Allowance, prefills: list[Request], *, deferrable: bool) -> list[Request]:
-    """Plan as much of each as there is, in the order given, while the allowance lasts."""
-    chosen: list[Request] = []
-    for request in prefills:
-        count = allowance.chunk(request.computed, request.remaining, deferrable=deferrable)
-        if not count:
-            break
-        request.planned = count
-        chosen.append(request)
     return chosen
 
 

@@ -7,34 +7,46 @@ they are tight. Requests without a promise get what is left of that time.
 Order. Prompts go by due time. Whoever can't be on time leaves before it costs anything (``ontime``), and while more is
 offered than can be done, who brings more work than it is worth isn't let in (``price``).
 
-Correction. Models err, so what is observed moves a margin: slowly, within bounds, and only while the limit matters.
+Correction. Models err, so what is observed moves a margin, slowly and within bounds (``margin``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import inf
+from heapq import merge
+from itertools import islice
+from math import ceil, inf
 
 from headway.policy.allowance import Allowance, TimeAllowance
-from headway.policy.events import Rejected, RejectReason
-from headway.policy.ontime import PromptSpeed, must_leave, prompt_work_s
-from headway.policy.policy import Leaving, Load, Scene
+from headway.policy.events import RejectReason
+from headway.policy.margin import Margin
+from headway.policy.ontime import PromptSpeed, must_leave
+from headway.policy.policy import Load, Refusal, Scene
 from headway.policy.price import BidPrice
 from headway.policy.request import Request
-from headway.policy.slo import ServiceClasses
+from headway.policy.slo import Objective, ServiceClasses
 from headway.policy.steptime import StepShape, StepTimeModel
+from headway.policy.tightest import Tightest
 from headway.policy.waiting import Lane
 
 RETRY_MIN_S = 1.0
 RETRY_MAX_S = 60.0
 REVIEW_MOST = 64
-"""Of those that wait, so many are looked at before a step; a newcomer is checked against all."""
+"""Of those that wait, so many are looked at before a step; more than that can rarely be on time."""
 STEP_SHARE_OF_TTFT = 1 / 3
-"""A step without decodes takes at most this share of the tightest TTFT: somebody may come the moment it began."""
-BATCH_STEP_SHARE_OF_TTFT = 1 / 4
+"""A step in which nobody decodes takes at most this share of the tightest TTFT: somebody may come when it has begun."""
+DEFERRABLE_SHARE_OF_TTFT = 1 / 4
+"""The same for a step that is filled up with work that was promised nothing."""
+STEP_MAX_S = 0.25
+"""A step without any promise to look at."""
 STARVED_STEPS = 20
-"""If so many steps in a row had no room for requests without a promise, the next one is theirs."""
+"""If so many steps in a row had no room for work that was promised nothing, the next one is for it."""
+ITL_MARGIN_FIRST = 1.05
+TRUSTED_SAMPLES = 16
+"""With fewer steps observed, no request is called impossible."""
+EXPECTED_TOKENS = 64
+"""How long an answer is taken to get of whose class nothing is known yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,107 +70,201 @@ class PromisePolicy:
 
     prompts_first = False
 
-    def __init__(
-        self,
-        model: StepTimeModel,
-        classes: ServiceClasses,
-        config: PromiseConfig | None = None,
-    ) -> None:
+    def __init__(self, model: StepTimeModel, classes: ServiceClasses, config: PromiseConfig | None = None) -> None:
         self.model = model
         self.config = config or PromiseConfig()
-        self.price = BidPrice(fair=self.config.fair)
-        self.time_s = 0.0
-        self._starved = 0
+        self._price = BidPrice(fair=self.config.fair)
+        self._tightest = Tightest()
+        self._ttft_margin = Margin()
+        self._itl_margin = Margin(ITL_MARGIN_FIRST)
+        self._step_s = STEP_MAX_S
         self._tokens_per_s = 1.0
-        self._newcomer: Request | None = None
+        self._last: TimeAllowance | None = None
+        self._starved = 0
         self.set_classes(classes)
 
     def set_classes(self, classes: ServiceClasses) -> None:
-        promised = [each.objective for each in classes.values() if not each.is_batch]
-        self._ttft_s = min((each.ttft_s for each in promised if each.ttft_s is not None), default=inf)
-        self._itl_s = min((each.itl_s for each in promised if each.itl_s is not None), default=inf)
+        promised = [each.objective for each in classes.values()]
+        self._default = Objective(
+            ttft_s=min((each.ttft_s for each in promised if each.ttft_s), default=None),
+            itl_s=min((each.itl_s for each in promised if each.itl_s), default=None),
+        )
 
     # Who comes in.
 
-    def offer(self, now: float, request: Request, scene: Scene) -> Rejected | None:
-        request.lane, request.key = Lane.TIMELY, request.due_s if self.config.order else 0.0
+    def offer(self, now: float, request: Request, scene: Scene) -> Refusal | None:
         if not self.config.batch_fill:
             request.deferrable = False
         if request.deferrable:
             request.lane, request.key = Lane.BATCH, 0.0
             return None
-        if not self.config.admission or request.due_s == inf:
+        request.lane, request.key = Lane.TIMELY, request.due_s if self.config.order else 0.0
+        self._tightest.see(now, request.objective)
+        if not self.config.admission:
             return None
-        speed = self._speed(now, scene)
-        work_s = prompt_work_s(speed, request)
-        if not self.price.offer(now, request.spec.tenant, work_s, request.spec.weight) and not self.config.never_shed:
-            retry_s = _bounded(RETRY_MIN_S * self.price.load)
-            if request.spec.may_demote:
-                request.demote()
-                request.lane, request.key = Lane.BATCH, 0.0
-                return None
-            message = "more is asked for than can be on time; this request is among the longest"
-            return Rejected(request.request_id, RejectReason.OVERLOADED, message, retry_after_s=retry_s)
-        return None
+        refusal = self._impossible(now, request)
+        if refusal is None and request.due_s < inf:
+            work_s = self._speed(now, scene).work_s(request)
+            if not self._price.offer(now, request.spec.tenant, work_s, request.spec.weight):
+                message = "more is asked for than can be on time, and this request is among the longest"
+                refusal = Refusal(request, message, _bounded(RETRY_MIN_S * self._price.load))
+        if refusal is not None and self.config.never_shed:
+            request.lane, request.key = Lane.LATE, 0.0
+            return None
+        return refusal
 
-    def review(self, now: float, scene: Scene) -> Sequence[Leaving]:
+    def review(self, now: float, scene: Scene) -> Sequence[Refusal]:
         timely = scene.waiting.lanes[Lane.TIMELY]
         if not timely or not self.config.admission:
             return ()
-        speed = self._speed(now, scene)
-        late = must_leave(now, timely, speed, REVIEW_MOST)
+        late = must_leave(now, self._prompts(scene), self._speed(now, scene))
+        if late:
+            self._ttft_margin.lean()
         if self.config.never_shed:
             for request, _ in late:
                 scene.waiting.remove(request)
                 scene.waiting.add(request, Lane.LATE)
             return ()
         return [
-            Leaving(request, f"it would be late by {late_s:.2f} s", _bounded(late_s * self.price.load))
+            Refusal(request, f"somebody would be late by {late_s:.2f} s", _bounded(late_s * self._price.load))
             for request, late_s in late
         ]
+
+    def _impossible(self, now: float, request: Request) -> Refusal | None:
+        """Refuse what can't be on time on an idle machine: for good, unless it is its own deadline that is too near."""
+        if self.model.samples < TRUSTED_SAMPLES:
+            return None
+        objective, tokens, left = request.objective, request.prompt_tokens, request.uncached
+        alone_s = self.model.predict_s(left, 1, 0, left * (tokens - left / 2))
+        deadline_s = request.spec.deadline_s
+        if deadline_s is not None and now + alone_s > deadline_s:
+            message = f"its first token takes {alone_s:.2f} s, and its deadline is in {deadline_s - now:.2f} s"
+            return Refusal(request, message, None)
+        token_s = self.model.predict_s(1, 1, tokens, 0.0)
+        for what, promised_s, taken_s in (("first", objective.ttft_s, alone_s), ("next", objective.itl_s, token_s)):
+            if promised_s is not None and taken_s > promised_s:
+                message = (
+                    f"on an idle machine its {what} token takes {1000 * taken_s:.0f} ms; {1000 * promised_s:.0f} ms "
+                    "are promised: ask for another service_tier, or send fewer tokens"
+                )
+                return Refusal(request, message, None, RejectReason.IMPOSSIBLE)
+        return None
+
+    def _prompts(self, scene: Scene) -> Iterator[Request]:
+        """Everybody whose answer has not begun, and who has a promise, in order of due times: the first of them."""
+        begun = [each for each in scene.running if not each.deferrable and len(each.tokens) - each.computed > 1]
+        begun.sort(key=_due)
+        return islice(merge(begun, scene.waiting.lanes[Lane.TIMELY], key=_due), len(begun) + REVIEW_MOST)
+
+    def _speed(self, now: float, scene: Scene) -> PromptSpeed:
+        model, step = self.model, scene.step
+        free_s = now
+        if step is None:
+            if not scene.running:
+                self._set_pace(0, 0, inf, scene)
+        else:
+            step_s = model.predict_s(step.tokens, step.sequences, step.decode_context, step.prefill_reads)
+            free_s = max(now, scene.step_began_s + step_s)
+        tokens_per_s = self._tokens_per_s / self._ttft_margin.value
+        returning = sum(len(request.tokens) for request in scene.waiting.lanes[Lane.RETURNING])
+        read_s = (model.predict_s(1, 1, 0, READS_PROBE) - model.predict_s(1, 1, 0, 0.0)) / READS_PROBE
+        return PromptSpeed(free_s + returning / tokens_per_s, tokens_per_s, read_s, self._step_s)
 
     # What a step takes.
 
     def allowance(self, now: float, load: Load, scene: Scene) -> Allowance:
-        count = len(load.decodes)
-        context = 0
-        itl_s = inf
+        count, context = len(load.decodes), 0
+        slack_s = inf
         for request in load.decodes:
             context += len(request.tokens)
-            if request.objective.itl_s is not None and request.objective.itl_s < itl_s:
-                itl_s = request.objective.itl_s
-        time_s = min(itl_s, max(self._ttft_s * STEP_SHARE_OF_TTFT, 0.0)) if count == 0 else itl_s
-        if time_s == inf:
-            time_s = 0.1
-        self.time_s = time_s
-        fits = self.model.chunk_within(count, count, context, 0.0, 0, scene.max_step_tokens, time_s)
-        self._tokens_per_s = max(fits, 1) / time_s
-        deferrable_s = min(time_s, self._ttft_s * BATCH_STEP_SHARE_OF_TTFT)
-        return TimeAllowance(self.model, scene.max_step_tokens, time_s, deferrable_s)
+            objective = request.objective
+            if objective.itl_s is not None:
+                if objective.itl_s < slack_s:
+                    slack_s = objective.itl_s
+            elif objective.e2e_s is not None:
+                slack_s = min(slack_s, self._pace_s(now, request, scene))
+        self._set_pace(count, context, slack_s, scene)
+        time_s = self._step_s
+        if not count:
+            time_s = max(time_s, self._whole_prompt_s(now, load, scene))
+        deferrable_s = min(time_s, self._ttft_s * DEFERRABLE_SHARE_OF_TTFT)
+        if self._is_their_turn(load):
+            time_s, deferrable_s = 0.0, time_s
+        self._last = TimeAllowance(self.model, scene.max_step_tokens, time_s, deferrable_s)
+        return self._last
+
+    def _set_pace(self, decodes: int, context: int, slack_s: float, scene: Scene) -> None:
+        """How long a step is beside so many decodes, and how fast prompts then go."""
+        time_s = min(slack_s / self._itl_margin.value, STEP_MAX_S)
+        if not decodes:
+            itl_s = self._tightest.itl_s if self._tightest.itl_s < inf else self._default.itl_s or inf
+            time_s = min(time_s, itl_s, self._ttft_s * STEP_SHARE_OF_TTFT)
+        fits = self.model.chunk_within(decodes, decodes, context, 0.0, 0, scene.max_step_tokens, time_s)
+        self._step_s, self._tokens_per_s = time_s, max(fits, 1) / time_s
+
+    @property
+    def _ttft_s(self) -> float:
+        """The tightest promise of a first token that somebody may come with."""
+        return self._tightest.ttft_s if self._tightest.ttft_s < inf else self._default.ttft_s or inf
+
+    def _pace_s(self, now: float, request: Request, scene: Scene) -> float:
+        """The gap at which a request with a promise for its end gets there; no limit if it can't any more."""
+        expected = scene.outputs.expected(request) or request.output_tokens + EXPECTED_TOKENS
+        left = max(1, min(expected, request.spec.max_tokens) - request.output_tokens)
+        pace_s = (request.arrived_s + (request.objective.e2e_s or 0.0) - now) / left
+        return pace_s if pace_s > self.model.predict_s(1, 1, len(request.tokens), 0.0) else inf
+
+    def _whole_prompt_s(self, now: float, load: Load, scene: Scene) -> float:
+        """The time of the next prompt as a whole, if only so it is on time: every step has its fixed cost."""
+        waiting = scene.waiting.lanes[Lane.TIMELY]
+        head = min((*load.prefills, *waiting[:1]), key=_due, default=None)
+        if head is None or head.due_s == inf:
+            return 0.0
+        left = len(head.tokens) - head.computed if head.block_table else head.uncached
+        start = len(head.tokens) - left
+        whole_s = self.model.tail_s(left, 1, 0, left * (start + left / 2))
+        chunks = ceil(left / (self._tokens_per_s * self._step_s))
+        needs_it = now + chunks * self._step_s > head.due_s >= now + whole_s
+        return whole_s if needs_it else 0.0
+
+    def _is_their_turn(self, load: Load) -> bool:
+        """Whether this step is for work that was promised nothing, because none had room for it for long."""
+        if self._last is not None and (load.deferrable_decodes or load.deferrable_prefills):
+            self._starved = 0 if self._last.deferrable_tokens else self._starved + 1
+        if self._starved < STARVED_STEPS:
+            return False
+        self._starved = 0
+        return True
 
     def observe(self, now: float, shape: StepShape, elapsed_s: float) -> None:
         self.model.observe(shape, elapsed_s)
 
-    def finished(self, now: float, request: Request, in_slo: bool) -> None:
-        pass
+    def finished(self, now: float, request: Request) -> None:
+        if request.objective.ttft_s is not None and request.lane == Lane.TIMELY:
+            self._ttft_margin.judge(now, request.ttft_kept)
+        if request.objective.itl_s is not None:
+            self._itl_margin.lean()
+            self._itl_margin.judge(now, request.itl_kept)
 
-    def _speed(self, now: float, scene: Scene) -> PromptSpeed:
-        free_s = now
-        if scene.step is not None:
-            of = scene.step
-            free_s = scene.step_began_s + self.model.predict_s(
-                of.tokens, of.sequences, of.decode_context, of.prefill_reads
-            )
-        model = self.model
-        read_s = max(0.0, model.predict_s(1, 1, 0, 1e6) - model.predict_s(1, 1, 0, 0.0)) / 1e6
-        begun = 0.0
-        for request in scene.running:
-            left = len(request.tokens) - request.computed - request.planned
-            if left > 1 and not request.deferrable:
-                begun += left
-        for request in scene.waiting.lanes[Lane.RETURNING]:
-            begun += len(request.tokens)
-        return PromptSpeed(max(free_s, now) + begun / self._tokens_per_s, self._tokens_per_s, read_s, self.time_s)
+    def numbers(self) -> Mapping[str, float]:
+        return {
+            "step_time_s": self._step_s,
+            "prompt_tokens_per_s": self._tokens_per_s,
+            "load": self._price.load,
+            "headroom": max(0.0, 1.0 - self._price.load),
+            "ttft_margin": self._ttft_margin.value,
+            "itl_margin": self._itl_margin.value,
+            "model_error": self.model.median_error,
+            "model_coverage": self.model.coverage,
+            "model_samples": float(self.model.samples),
+        }
+
+
+READS_PROBE = 1e6
+
+
+def _due(request: Request) -> float:
+    return request.due_s
 
 
 def _bounded(seconds: float) -> float:

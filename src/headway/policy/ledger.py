@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from headway.policy.request import Request
-from headway.policy.slo import late_gaps_allowed
 
 
 @dataclass(slots=True)
@@ -54,20 +53,18 @@ class Ledger:
             counters = self.classes[name] = ClassCounters()
         return counters
 
-    def finished(self, now: float, request: Request) -> bool:
-        """A request has had all its tokens. Whether it was in SLO; one that was demoted has been counted."""
-        objective = request.objective
-        ttft_s = objective.ttft_s
-        in_slo = False
+    def ended(self, now: float, request: Request, *, complete: bool) -> None:
+        """A request that was let in has ended, with all its tokens or not. One that was demoted has been counted."""
+        if request.service_class != request.spec.service_class:
+            return
         counters = self.of(request.service_class)
-        if ttft_s is not None and (request.first_token_s or now) - request.arrived_s > ttft_s:
+        if not complete:
+            counters.unfinished += 1
+        elif request.kept(now):
+            counters.in_slo += 1
+        elif not request.ttft_kept:
             counters.late_ttft += 1
-        elif request.late_gaps > late_gaps_allowed(max(0, request.told - 1)):
+        elif not request.itl_kept:
             counters.late_itl += 1
-        elif objective.e2e_s is not None and now - request.arrived_s > objective.e2e_s:
-            counters.late_e2e += 1
         else:
-            in_slo = True
-            if request.service_class == request.spec.service_class:
-                counters.in_slo += 1
-        return in_slo
+            counters.late_e2e += 1

@@ -3,13 +3,14 @@
 *Fewest late jobs on one machine* is solved by going through the jobs in order of their due times and, whenever one
 would be late, dropping the one so far that brings the most work (Moore, Management Science 15(1), 1968). Here what is
 dropped must not have been promised: a request may be dropped for others within ``ANSWER_S`` of its coming, after
-which its answer is taken for given. What came later than that makes room, or does not come in.
+which its answer is taken for given, as it is once it has begun. What came later makes room, or does not come in.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
+from heapq import heappop, heappush
 
 from headway.policy.request import Request
 
@@ -29,47 +30,42 @@ class PromptSpeed:
     step_s: float
     """How long a step is: tokens come at its end."""
 
-    def work_s(self, start: int, tokens: int) -> float:
-        """The time of so many prompt tokens after ``start`` earlier ones."""
-        return tokens / self.tokens_per_s + self.read_s * tokens * (start + tokens / 2)
+    def work_s(self, request: Request) -> float:
+        """What is left of a request's prompt: for one that waits, what was not in the cache when it came."""
+        if request.block_table:
+            start = request.computed + request.planned
+            left = len(request.tokens) - start
+        else:
+            left = request.uncached
+            start = len(request.tokens) - left
+        return left / self.tokens_per_s + self.read_s * left * (start + left / 2)
 
 
-def prompt_work_s(speed: PromptSpeed, request: Request) -> float:
-    """What it takes to begin the answer of a request that waits."""
-    return speed.work_s(len(request.tokens) - request.uncached, request.uncached)
+def must_leave(now: float, prompts: Iterable[Request], speed: PromptSpeed) -> list[tuple[Request, float]]:
+    """Whom to drop so that all others are on time, as far as anyone may be dropped, and how late somebody would be.
 
-
-def must_leave(now: float, timely: Sequence[Request], speed: PromptSpeed, most: int) -> list[tuple[Request, float]]:
-    """Whom to drop so that all others among the first ``most`` are on time, and how late each made somebody.
-
-    Besides, whoever could not be on time even as the next one is dropped.
+    ``prompts``: those begun and those that wait, in order of due times. Of the latter, whoever could not be on time
+    even as the next one is dropped as well.
     """
     dropped: list[tuple[Request, float]] = []
-    open_s = now - ANSWER_S
+    still_open_s = now - ANSWER_S
     end_s = speed.free_s + speed.step_s
-    kept: list[tuple[float, Request]] = []  # the work of those that may still be dropped
-    for request in timely[:most]:
-        work_s = prompt_work_s(speed, request)
-        value = request.spec.weight
-        if now + work_s > request.due_s:
-            dropped.append((request, now + work_s - request.due_s))
+    open_: list[tuple[float, int, float, Request]] = []  # those that may be dropped, the dearest first
+    for request in prompts:
+        work_s = speed.work_s(request)
+        waits = not request.block_table
+        if waits and speed.free_s + work_s > request.due_s:
+            dropped.append((request, speed.free_s + work_s - request.due_s))
             continue
         end_s += work_s
-        may_drop = request.submitted_s > open_s
-        if may_drop:
-            kept.append((work_s / value, request))
+        if waits and request.submitted_s > still_open_s:
+            heappush(open_, (-work_s / request.spec.weight, -request.order, work_s, request))
         late_s = end_s - request.due_s
-        while late_s > 0.0 and kept:
-            worst = max(kept, key=_dearest)
-            kept.remove(worst)
-            dropped.append((worst[1], late_s))
-            gain_s = worst[0] * worst[1].spec.weight
+        while late_s > 0.0 and open_:
+            _, _, gain_s, dearest = heappop(open_)
+            dropped.append((dearest, late_s))
             end_s -= gain_s
-            if worst[1] is request:
+            if dearest is request:
                 break
             late_s -= gain_s
     return dropped
-
-
-def _dearest(entry: tuple[float, Request]) -> tuple[float, int]:
-    return entry[0], entry[1].order

@@ -1,13 +1,14 @@
-"""What a scheduling policy decides. The scheduler asks; how requests live, end and share the cache is not its matter."""
+"""What a scheduling policy decides. The scheduler asks; how requests live and share the cache is its own matter."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from headway.policy.allowance import Allowance
-from headway.policy.events import Rejected
+from headway.policy.events import RejectReason
+from headway.policy.outputs import OutputLengths
 from headway.policy.request import Request
 from headway.policy.slo import ServiceClasses
 from headway.policy.steptime import StepShape
@@ -16,33 +17,38 @@ from headway.policy.waiting import WaitingQueue
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """Where things stand: who runs (in rank order), who waits, and what is in the step in flight, begun at
-    ``step_began_s`` (None: none is in flight)."""
+    """Where things stand: who runs (in rank order), who waits, how long answers tend to be, the cap on a step, and what
+    is in the step in flight, begun at ``step_began_s`` (None: none is in flight)."""
 
     running: Sequence[Request]
     waiting: WaitingQueue
-    step: StepShape | None
-    step_began_s: float
+    outputs: OutputLengths
     max_step_tokens: int
+    step: StepShape | None = None
+    step_began_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
     """Running requests by what they need next, each in rank order: one token (decodes) or more (prefills)."""
 
-    decodes: list[Request]
-    prefills: list[Request]
-    deferrable_decodes: list[Request]
-    deferrable_prefills: list[Request]
+    decodes: list[Request] = field(default_factory=list)
+    prefills: list[Request] = field(default_factory=list)
+    deferrable_decodes: list[Request] = field(default_factory=list)
+    deferrable_prefills: list[Request] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
-class Leaving:
-    """A request that waits, and can't be on time: it is demoted if it allows that, or else told when to come again."""
+class Refusal:
+    """A request that can't be on time, with the words for its client. It is demoted if it allows that.
+
+    ``retry_after_s``: when trying again may help; None: not in the time it has.
+    """
 
     request: Request
     message: str
-    retry_after_s: float
+    retry_after_s: float | None
+    reason: RejectReason = RejectReason.OVERLOADED
 
 
 class Policy(Protocol):
@@ -55,14 +61,14 @@ class Policy(Protocol):
         """What is promised from now on, to whoever comes."""
         ...
 
-    def offer(self, now: float, request: Request, scene: Scene) -> Rejected | None:
+    def offer(self, now: float, request: Request, scene: Scene) -> Refusal | None:
         """A request has come: refuse it, or give it a lane and a key (``Request.lane``, ``Request.key``).
 
         ``review`` is asked right after, with the request in the queue, who has to leave for it (itself, maybe).
         """
         ...
 
-    def review(self, now: float, scene: Scene) -> Sequence[Leaving]:
+    def review(self, now: float, scene: Scene) -> Sequence[Refusal]:
         """Who waits and has to leave."""
         ...
 
@@ -74,6 +80,10 @@ class Policy(Protocol):
         """A step was run, and took so long from plan to apply."""
         ...
 
-    def finished(self, now: float, request: Request, in_slo: bool) -> None:
+    def finished(self, now: float, request: Request) -> None:
         """A request has had all its tokens."""
+        ...
+
+    def numbers(self) -> Mapping[str, float]:
+        """What it knows and does, for metrics: the same names every time."""
         ...

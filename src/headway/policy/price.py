@@ -25,7 +25,7 @@ OFFERS_MAX = 512
 OFFERS_MIN = 16
 """With fewer offers in the window there is no price."""
 UTILISATION = 0.8
-"""How much of the time is taken to be there for prompts: what is offered is a sample, and what comes next may be more."""
+"""How much of the time is taken to be there for prompts: what was offered is a sample, and what comes may be more."""
 REFRESH_S = 0.02
 
 

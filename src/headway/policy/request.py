@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from headway.policy.plan import Draw
 from headway.policy.sampling import SamplingParams
-from headway.policy.slo import BATCH, NO_PROMISE, Objective
+from headway.policy.slo import BATCH, NO_PROMISE, Objective, late_gaps_allowed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,8 +63,8 @@ class Request:
     found in the cache when the request was first scheduled; later finds only save it computing its own tokens again.
 
     ``service_class`` and ``objective`` are those it is served by now: a demoted one has become batch. Who is
-    ``deferrable`` runs in what the others leave. ``due_s`` is when its first token is due; ``lane`` and ``key`` say where
-    it waits. ``uncached`` of its tokens were not in the cache when it came. ``told`` of its tokens
+    ``deferrable`` runs in what the others leave. ``due_s`` is when its first token is due; ``lane`` and ``key`` say
+    where it waits. ``uncached`` of its tokens were not in the cache when it came. ``told`` of its tokens
     went out, the last one at ``last_token_s``; ``late_gaps`` of the gaps between them were longer than promised.
     """
 
@@ -130,6 +130,22 @@ class Request:
     def remaining(self) -> int:
         """Tokens still to compute before the next one can be drawn."""
         return len(self.tokens) - self.computed
+
+    @property
+    def ttft_kept(self) -> bool:
+        """Whether its first token came in time; to be asked once that has come."""
+        ttft_s = self.objective.ttft_s
+        return ttft_s is None or (self.first_token_s is not None and self.first_token_s - self.arrived_s <= ttft_s)
+
+    @property
+    def itl_kept(self) -> bool:
+        """Whether the p95 of the gaps between its tokens, so far, is within what was promised."""
+        return self.late_gaps <= late_gaps_allowed(max(0, self.told - 1))
+
+    def kept(self, now: float) -> bool:
+        """Whether one that ends now, with all its tokens, is in SLO."""
+        e2e_s = self.objective.e2e_s
+        return self.ttft_kept and self.itl_kept and (e2e_s is None or now - self.arrived_s <= e2e_s)
 
     def demote(self) -> None:
         """Promise it nothing any more."""

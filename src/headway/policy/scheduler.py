@@ -19,13 +19,14 @@ made early as well.)
 from __future__ import annotations
 
 from bisect import insort
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import asdict, replace
 
 from headway.policy.admission import DrainRate, refuse_for_good, refuse_for_now
 from headway.policy.allowance import Allowance
 from headway.policy.baselines import StaticPolicy
-from headway.policy.batch import StepInFlight, build, partition, share_decodes, share_prefills
+from headway.policy.batch import StepInFlight, build, partition, share_decodes
 from headway.policy.config import SchedulerConfig
 from headway.policy.events import (
     Demoted,
@@ -44,10 +45,11 @@ from headway.policy.kv import KVCache
 from headway.policy.ledger import Ledger
 from headway.policy.outputs import OutputLengths
 from headway.policy.plan import DrawnToken, ExecutorInfo, FailedDraw, StepPlan, StepResult
-from headway.policy.policy import Policy, Scene
+from headway.policy.policy import Policy, Refusal, Scene
 from headway.policy.request import Request, RequestSpec, State
 from headway.policy.slo import ServiceClasses
 from headway.policy.stats import Counters, Stats
+from headway.policy.steptime import StepShape
 from headway.policy.waiting import Deadlines, Lane, WaitingQueue
 
 __all__ = ("Scheduler", "SchedulerConfig")
@@ -85,9 +87,11 @@ class Scheduler:
         self._draining = False
         self._arrivals = 0
         self._step_id = 0
+        self._last_shape = StepShape(0, 0, 0, 0.0)
         self._step_ended_s: float | None = None  # the last step, if there was more to do right after it
         self._events: list[Event] = []
         self._blocked: set[str] = set()  # heads that did not fit when last looked at
+        self._forecast: KVForecast | None = None  # of those running, while requests start
         self._look_again = 0  # the step in which to look at them again, if nobody leaves before
 
     # The door.
@@ -151,6 +155,7 @@ class Scheduler:
             return None
         began_s = now if self._step_ended_s is None else self._step_ended_s
         self.in_flight = build(self._step_id, chosen, limit, began_s)
+        self._last_shape = self.in_flight.shape
         self._step_id += 1
         return self.in_flight.plan
 
@@ -206,6 +211,7 @@ class Scheduler:
         for request in ended.values():
             request.block_table = ()
             request.move(State.FINISHED)
+            self.ledger.ended(now, request, complete=False)
             self._tell_finished(request, reason, detail)
         return self._take_events()
 
@@ -230,6 +236,9 @@ class Scheduler:
             kv_blocks_used=pool.referenced,
             kv_blocks_cached=pool.cached,
             kv_blocks_free=pool.free,
+            step_tokens=self._last_shape.tokens,
+            step_sequences=self._last_shape.sequences,
+            policy=self.policy.numbers(),
             classes={name: replace(counters) for name, counters in self.ledger.classes.items()},
             **asdict(self.counters),
         )
@@ -253,48 +262,47 @@ class Scheduler:
     def _take_in(self, now: float, spec: RequestSpec) -> Rejected | None:
         request = Request.new(spec, self._arrivals, now)
         request.uncached = len(spec.prompt) - len(self.cache.lookup(request)) * self.cache.block_size
-        rejected = self.policy.offer(now, request, self._scene())
-        if rejected is not None:
-            return rejected
+        refusal = self.policy.offer(now, request, self._scene())
+        if refusal is not None and not spec.may_demote:
+            return _rejected(refusal)
         self._arrivals += 1
         self.requests[spec.request_id] = request
+        if refusal is not None:
+            self._demote(request)
         self.waiting.add(request, Lane(request.lane), request.key)
         self._deadlines.add(request, live=len(self.requests))
         return self._review(now, newcomer=request)
 
     def _review(self, now: float, newcomer: Request | None = None) -> Rejected | None:
-        """Let the policy say who can't be on time. A newcomer among them is refused as if it had never been here."""
+        """Let those go that can't be on time. A newcomer among them is refused as if it had never been here."""
         answer: Rejected | None = None
-        for leaving in self.policy.review(now, self._scene()):
-            request = leaving.request
-            counters = self.ledger.of(request.service_class)
+        for refusal in self.policy.review(now, self._scene()):
+            request = refusal.request
             self.waiting.remove(request)
             if request.spec.may_demote:
-                counters.demoted += 1
-                request.demote()
+                self._demote(request)
                 self.waiting.add(request, Lane.BATCH)
-                self._events.append(Demoted(request.request_id, request.service_class))
                 continue
             request.move(State.FINISHED)
             del self.requests[request.request_id]
             if request is newcomer:
-                answer = Rejected(
-                    request.request_id, RejectReason.OVERLOADED, leaving.message, retry_after_s=leaving.retry_after_s
-                )
+                answer = _rejected(refusal)
             else:
-                counters.shed += 1
-                self._tell_finished(request, FinishReason.SHED, leaving.message, leaving.retry_after_s)
+                self.ledger.of(request.service_class).shed += 1
+                self._tell_finished(request, FinishReason.SHED, refusal.message, refusal.retry_after_s)
         return answer
 
+    def _demote(self, request: Request) -> None:
+        self.ledger.of(request.service_class).demoted += 1
+        request.demote()
+        request.lane, request.key = Lane.BATCH, 0.0
+        self._events.append(Demoted(request.request_id, request.service_class))
+
     def _scene(self) -> Scene:
-        step = self.in_flight
-        return Scene(
-            self.running,
-            self.waiting,
-            None if step is None else step.shape,
-            0.0 if step is None else step.began_s,
-            self.config.max_step_tokens,
-        )
+        step, most = self.in_flight, self.config.max_step_tokens
+        if step is None:
+            return Scene(self.running, self.waiting, self.outputs, most)
+        return Scene(self.running, self.waiting, self.outputs, most, step.shape, step.began_s)
 
     # Parts of plan.
 
@@ -303,37 +311,65 @@ class Scheduler:
         load = partition(self.running)
         allowance = self.policy.allowance(now, load, self._scene())
         chosen: list[Request] = []
+        preemptions = self.counters.preemptions
         for deferrable in (False, True):
             decodes = load.deferrable_decodes if deferrable else load.decodes
             prefills = load.deferrable_prefills if deferrable else load.prefills
             if not self.policy.prompts_first:
-                chosen += share_decodes(allowance, decodes, deferrable=deferrable)
-            chosen += share_prefills(allowance, prefills, deferrable=deferrable)
-            may_start = self._claim_blocks(chosen) and may_start
-            if may_start and not (deferrable and self._blocked_head()):
-                chosen += self._admit(allowance, deferrable=deferrable)
+                chosen += self._decodes(allowance, decodes, deferrable=deferrable)
+            may_start = may_start and self.counters.preemptions == preemptions
+            if deferrable and self._blocked_head():
+                may_start = False
+            chosen += self._prompts(allowance, prefills, deferrable=deferrable, may_start=may_start)
             if self.policy.prompts_first:
-                chosen += share_decodes(allowance, decodes, deferrable=deferrable)
-                may_start = self._claim_blocks(chosen) and may_start
-            chosen = [request for request in chosen if request.planned]
-        return chosen, allowance.limit
+                chosen += self._decodes(allowance, decodes, deferrable=deferrable)
+        return [request for request in chosen if request.planned], allowance.limit
+
+    def _decodes(self, allowance: Allowance, decodes: list[Request], *, deferrable: bool) -> list[Request]:
+        still_here = [request for request in decodes if request.state is State.RUNNING]  # not preempted meanwhile
+        return self._go_on(share_decodes(allowance, still_here, deferrable=deferrable))
+
+    def _prompts(
+        self, allowance: Allowance, prefills: list[Request], *, deferrable: bool, may_start: bool
+    ) -> list[Request]:
+        """Prompts begun and prompts that wait, in the policy's order, while there is allowance, place and room."""
+        self._forecast = None
+        chosen: list[Request] = []
+        begun = deque(sorted(prefills, key=_place))
+        preemptions = self.counters.preemptions
+        while True:
+            head = self.waiting.head(deferrable=deferrable) if may_start else None
+            if head is not None and (not begun or _place(head) < _place(begun[0])):
+                if not self._start(allowance, head, deferrable=deferrable):
+                    may_start = False
+                    continue
+                chosen.append(head)
+            elif begun:
+                request = begun.popleft()
+                if request.state is not State.RUNNING:
+                    continue  # preempted meanwhile
+                request.planned = allowance.chunk(request.computed, request.remaining, deferrable=deferrable)
+                if not request.planned:
+                    break
+                chosen += self._go_on([request])
+                may_start = may_start and self.counters.preemptions == preemptions
+            else:
+                break
+        return chosen
+
+    def _go_on(self, planned: list[Request]) -> list[Request]:
+        """Give those that take part their blocks, in rank order, preempting the last in rank if there are none left."""
+        size = self.cache.block_size
+        for request in planned:
+            if request.computed + request.planned > len(request.block_table) * size:
+                while request.planned and not self.cache.grow(request):
+                    self._preempt()
+        return planned
 
     def _blocked_head(self) -> bool:
         """Whether somebody with a promise waits for blocks, so that nobody without one may take them."""
         head = self.waiting.head(deferrable=False)
         return head is not None and head.request_id in self._blocked
-
-    def _claim_blocks(self, chosen: Iterable[Request]) -> bool:
-        """Give every planned request its blocks, in rank order. False if somebody had to be preempted for it."""
-        size = self.cache.block_size
-        short = [r for r in chosen if r.computed + r.planned > len(r.block_table) * size]
-        if not short:
-            return True
-        before = len(self.running)
-        for request in sorted(short, key=self._rank):
-            while request.planned and not self.cache.grow(request):
-                self._preempt()
-        return len(self.running) == before
 
     def _preempt(self) -> None:
         """Take the blocks of the last in rank: batch before others, latecomers before others; never of the first."""
@@ -347,6 +383,7 @@ class Scheduler:
         victim.preemptions += 1
         self.counters.preemptions += 1
         self._blocked.clear()
+        self._forecast = None
         self._send_back(victim)
 
     def _send_back(self, request: Request) -> None:
@@ -355,63 +392,60 @@ class Scheduler:
         self.waiting.add(request, Lane.BATCH if request.deferrable else Lane.RETURNING)
         self._events.append(Preempted(request.spec.request_id, request.output_tokens))
 
-    def _admit(self, allowance: Allowance, *, deferrable: bool) -> list[Request]:
-        """Start waiting requests, in order, while there are allowance, places and blocks for them."""
-        admitted: list[Request] = []
-        forecast: KVForecast | None = None
-        while (request := self.waiting.head(deferrable=deferrable)) is not None:
-            if request.request_id in self._blocked and self._step_id < self._look_again:
-                break
-            forecast = forecast or self._forecast(self.running, deferrable=deferrable)
-            hits = self.cache.lookup(request)
-            while not (fits := self._fits(forecast, request, hits)) and self._may_put_off(request, hits):
-                self._put_off(self.running.pop())
-                forecast = self._forecast(self.running, deferrable=deferrable)
-            if not fits:
-                self._blocked.add(request.request_id)
-                self._look_again = self._step_id + LOOK_AGAIN_STEPS
-                break
-            start = len(hits) * self.cache.block_size
-            planned = allowance.chunk(start, len(request.tokens) - start, deferrable=deferrable)
-            if not planned:
-                break
-            self._start(request, hits)
-            request.planned = planned
-            has_blocks = self.cache.grow(request)
-            assert has_blocks, f"{request.request_id} was admitted without blocks"
-            forecast.add(request)
-            admitted.append(request)
-        return admitted
-
-    def _forecast(self, running: Iterable[Request], *, deferrable: bool = False) -> KVForecast:
-        return KVForecast(running, self.cache, self.config, self.outputs, deferrable=deferrable)
-
-    def _fits(self, forecast: KVForecast, request: Request, hits: list[int]) -> bool:
-        return len(self.running) < self.config.max_running and forecast.fits(request, hits)
-
-    def _may_put_off(self, request: Request, hits: list[int]) -> bool:
-        """Whether the last in rank is to give way to one that waits: it is deferrable, and it would be of use."""
-        if request.deferrable or not self.running or not self.running[-1].deferrable:
+    def _start(self, allowance: Allowance, request: Request, *, deferrable: bool) -> bool:
+        """Start the request that is next, if there are allowance, place and blocks for it."""
+        if request.request_id in self._blocked and self._step_id < self._look_again:
             return False
-        others = [each for each in self.running if not each.deferrable or self._is_protected(each)]
-        forecast = self._forecast(others)
-        return len(others) < self.config.max_running and forecast.fits(request, hits)
-
-    def _is_protected(self, request: Request) -> bool:
-        return request.preemptions >= self.config.max_preemptions
-
-    def _start(self, request: Request, hits: list[int]) -> None:
+        hits = self.cache.lookup(request)
+        while not (fits := self._fits(request, hits, deferrable=deferrable)) and not deferrable:
+            if not self._may_put_off(request, hits):
+                break
+            self._put_off(self.running.pop())
+        if not fits:
+            self._blocked.add(request.request_id)
+            self._look_again = self._step_id + LOOK_AGAIN_STEPS
+            return False
+        start = len(hits) * self.cache.block_size
+        planned = allowance.chunk(start, len(request.tokens) - start, deferrable=deferrable)
+        if not planned:
+            return False
         self.waiting.remove(request)
         request.move(State.RUNNING)
         self.cache.open(request, hits)
         insort(self.running, request, key=self._rank)
-        cached = request.computed
-        self._events.append(Scheduled(request.spec.request_id, cached, resumed=request.ever_scheduled))
+        self._events.append(Scheduled(request.spec.request_id, request.computed, resumed=request.ever_scheduled))
         if not request.ever_scheduled:
             request.ever_scheduled = True
-            request.cached_tokens = cached
+            request.cached_tokens = request.computed
             self.counters.prompt_tokens += request.prompt_tokens
-            self.counters.cached_tokens += cached
+            self.counters.cached_tokens += request.computed
+        request.planned = planned
+        has_blocks = self.cache.grow(request)
+        assert has_blocks, f"{request.request_id} was started without blocks"
+        assert self._forecast is not None
+        self._forecast.add(request)
+        return True
+
+    def _new_forecast(self, running: Iterable[Request], *, deferrable: bool = False) -> KVForecast:
+        return KVForecast(running, self.cache, self.config, self.outputs, deferrable=deferrable)
+
+    def _fits(self, request: Request, hits: list[int], *, deferrable: bool) -> bool:
+        if len(self.running) >= self.config.max_running:
+            return False
+        if self._forecast is None:
+            self._forecast = self._new_forecast(self.running, deferrable=deferrable)
+        return self._forecast.fits(request, hits)
+
+    def _may_put_off(self, request: Request, hits: list[int]) -> bool:
+        """Whether the last in rank is to give way to one with a promise: it is deferrable, and it would be of use."""
+        if not self.running or not self.running[-1].deferrable:
+            return False
+        others = [each for each in self.running if not each.deferrable or self._is_protected(each)]
+        forecast = self._new_forecast(others)
+        return len(others) < self.config.max_running and forecast.fits(request, hits)
+
+    def _is_protected(self, request: Request) -> bool:
+        return request.preemptions >= self.config.max_preemptions
 
     def _rank(self, request: Request) -> tuple[bool, bool, int]:
         return not self._is_protected(request), request.deferrable, request.order
@@ -480,9 +514,12 @@ class Scheduler:
         del self.requests[request.spec.request_id]
         if reason in (FinishReason.STOP, FinishReason.LENGTH):
             self.outputs.observe(request.service_class, request.output_tokens)
-            self.policy.finished(now, request, self.ledger.finished(now, request))
+            if request.first_token_s is None:
+                request.first_token_s = now  # an empty answer
+            self.ledger.ended(now, request, complete=True)
+            self.policy.finished(now, request)
         else:
-            self.ledger.of(request.service_class).unfinished += 1
+            self.ledger.ended(now, request, complete=False)
         self._tell_finished(request, reason, detail)
 
     def _tell_finished(
@@ -518,3 +555,11 @@ class Scheduler:
     def _take_events(self) -> list[Event]:
         events, self._events = self._events, []
         return events
+
+
+def _place(request: Request) -> tuple[float, int]:
+    return request.key, request.order
+
+
+def _rejected(refusal: Refusal) -> Rejected:
+    return Rejected(refusal.request.request_id, refusal.reason, refusal.message, retry_after_s=refusal.retry_after_s)

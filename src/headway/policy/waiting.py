@@ -37,8 +37,8 @@ class WaitingQueue:
         return chain.from_iterable(self.lanes)
 
     def head(self, *, deferrable: bool) -> Request | None:
-        """Who is next: of the batch lane if ``deferrable``, else of the others."""
-        for lane in self.lanes[Lane.BATCH :] if deferrable else self.lanes[: Lane.BATCH]:
+        """Who is next: of those that get what the others leave if ``deferrable``, else of the others."""
+        for lane in self.lanes[Lane.LATE :] if deferrable else self.lanes[: Lane.LATE]:
             if lane:
                 return lane[0]
         return None
