@@ -11,6 +11,7 @@ from headway.policy.plan import Executor, ExecutorInfo
 from headway.policy.policies import build
 from headway.policy.policy import Policy
 from tests.fakes import ScriptedExecutor
+from tests.http_client import fetch
 from tests.running_server import MODEL, RunningServer, running_server
 
 HELLO = [{"role": "user", "content": "hi"}]
@@ -58,3 +59,17 @@ def test_who_allows_it_is_served_late_and_told_so(client: openai.OpenAI) -> None
         model=MODEL, messages=HELLO, max_tokens=4, stream=True, extra_headers=AT_ONCE
     )
     assert {chunk.service_tier for chunk in stream} == {"flex"}
+
+
+def test_what_the_policy_knows_is_shown(server: RunningServer, client: openai.OpenAI) -> None:
+    client.chat.completions.create(model=MODEL, messages=HELLO, max_tokens=4)
+    server.wait_idle()
+    state = fetch(server.port, "GET", "/status").json()
+    assert state["step"] == {"tokens": 1, "sequences": 1}
+    assert state["policy"]["model_samples"] >= 4
+    assert state["policy"].keys() == server.stats().policy.keys()
+    metrics = fetch(server.port, "GET", "/metrics").body.decode()
+    for name in server.stats().policy:
+        help_text = next(line for line in metrics.splitlines() if line.startswith(f"# HELP headway_policy_{name} "))
+        assert " ".join(help_text.split()[3:]) != name, "each number is explained"
+    assert "headway_step_sequences 1.0" in metrics

@@ -92,6 +92,17 @@ def _promises(service: Service) -> Iterator[Metric]:
     yield _gauge("headway_slo_attainment_ratio", "Share of the last minute's requests in SLO", known, _CLASS)
 
 
+_POLICY_TEXTS = {
+    "step_time_s": "How long the last step was allowed to take",
+    "prompt_tokens_per_s": "How fast prompts are worked off beside the decodes that run",
+    "load": "Work offered lately over what can be done",
+    "headroom": "Share of what can be done that nobody has asked for",
+    "ttft_margin": "By what the predicted time to the first token is multiplied",
+    "itl_margin": "By what the predicted time of a step is multiplied",
+    "model_error": "Median relative error of the predicted time of a step",
+    "model_coverage": "Share of steps within their predicted 95th percentile",
+    "model_samples": "Steps that the step-time model has seen",
+}
 _FATES = tuple(each.name for each in fields(ClassCounters))
 
 
@@ -104,6 +115,9 @@ def _policy(stats: Stats) -> Iterator[Metric]:
         ("kv_blocks_used", "KV cache blocks held by requests", stats.kv_blocks_used),
         ("kv_blocks_cached", "KV cache blocks kept for prefixes", stats.kv_blocks_cached),
         ("kv_usage_ratio", "Share of KV cache blocks held by requests", kv_usage(stats)),
+        ("step_tokens", "Tokens of the last step", stats.step_tokens),
+        ("step_sequences", "Requests in the last step: the batch size", stats.step_sequences),
+        *((f"policy_{name}", _POLICY_TEXTS.get(name, name), value) for name, value in stats.policy.items()),
     ):
         yield _gauge(f"headway_{name}", text, {(): value})
     for name, text, value in (

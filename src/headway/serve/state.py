@@ -52,4 +52,11 @@ def _measured(telemetry: ClassTelemetry, now: float) -> dict[str, Any]:
 
 
 def _policy(stats: Stats) -> dict[str, Any]:
-    return {"running": stats.running, "waiting": stats.waiting, "kv_usage": kv_usage(stats)}
+    return {
+        "running": stats.running,
+        "waiting": stats.waiting,
+        "kv_usage": kv_usage(stats),
+        "step": {"tokens": stats.step_tokens, "sequences": stats.step_sequences},
+        "policy": dict(stats.policy),
+        "refused": {reason.value: count for reason, count in stats.rejected.items() if count},
+    }
