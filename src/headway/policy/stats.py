@@ -36,8 +36,8 @@ class Counters:
 class Stats:
     """One moment of the scheduler: gauges first, then the counters (see ``Counters``).
 
-    ``step_tokens`` and ``step_sequences`` are of the last step planned. ``classes``: by the class asked for. ``policy``:
-    what the policy knows and does, by name; empty for those that know nothing.
+    ``step_tokens`` and ``step_sequences`` are of the last step planned. ``classes``: by the class asked for.
+    ``policy``: what the policy knows and does, by name; empty for those that know nothing.
     ``kv_blocks_used`` are held by running requests; ``kv_blocks_cached`` are held by nobody and can be found again.
     """
 
