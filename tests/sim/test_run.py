@@ -27,17 +27,18 @@ from headway.sim.record import Outcome
 from headway.sim.result import Result, Window
 from headway.sim.run import DRAIN_S, simulate
 from headway.sim.workloads import named
+from headway.simulate import scheduler_maker
 from tests.sim.machines import STEP_S, machine, static, workload
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def eventful() -> Result:
+def eventful(policy: str) -> Result:
     """Noise, bursts, retries, slow steps, lost workers, clients that leave, a cache that is too small."""
     hardware = Noisy(machine(token_s=1e-4, kv_blocks=40), 0.2)
     load = workload(Lognormal(40, 1.0, 1, 300), Lognormal(20, 1.0, 1, 100), process=Gamma(3.0))
     faults = replace(swarm(Random(3), 20.0), abort_share=0.2)
-    make = static(64, max_queued_requests=20)
+    make = static(64, max_queued_requests=20) if policy == "static" else scheduler_maker(policy, hardware)
     return simulate(load, hardware, make, rate=12.0, seconds=20.0, seed=5, client=OPENAI_SDK, faults=faults)
 
 
@@ -45,11 +46,12 @@ def as_text(result: Result) -> str:
     return json.dumps([result.figures(), *map(asdict, result.records)])
 
 
-def test_equal_arguments_give_equal_results_in_any_process() -> None:
-    texts = {as_text(eventful()), as_text(eventful())}
+@pytest.mark.parametrize("policy", ["static", "headway"])
+def test_equal_arguments_give_equal_results_in_any_process(policy: str) -> None:
+    texts = {as_text(eventful(policy)), as_text(eventful(policy))}
     for hash_seed in ("1", "4242"):
         done = subprocess.run(
-            [sys.executable, "-c", "from tests.sim.test_run import *; print(as_text(eventful()))"],
+            [sys.executable, "-c", "from tests.sim.test_run import *; print(as_text(eventful(sys.argv[1])))", policy],
             cwd=ROOT,
             env={**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(ROOT / "src")},
             capture_output=True,
@@ -59,7 +61,7 @@ def test_equal_arguments_give_equal_results_in_any_process() -> None:
         )
         texts.add(done.stdout.strip())
     assert len(texts) == 1
-    outcomes = {record.outcome for record in eventful().records}
+    outcomes = {record.outcome for record in eventful(policy).records}
     assert {Outcome.SERVED, Outcome.SHED, Outcome.ABORTED} <= outcomes
 
 
