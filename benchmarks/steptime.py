@@ -35,6 +35,9 @@ LOAD = 0.7
 """Arrivals, as a share of what the machine can do."""
 SETTLE_STEPS = 20
 """Steps after the change of speed that don't count."""
+STEPS_MIN = 400
+LONGER = 3.0
+"""How many times as long a half may take until it has ``STEPS_MIN`` steps."""
 IDLE_S = 0.001
 TIMED_CALLS = 2000
 
@@ -133,11 +136,12 @@ class Load:
         return BURST_REQUESTS / (time.perf_counter() - start_s)
 
     def run(self, seconds: float, rate: float) -> Phase:
-        """Arrivals at ``rate`` a second for so long; what is left then is worked off before, not after."""
+        """Arrivals at ``rate`` a second for so long, and longer if there were too few steps to say anything."""
         phase = Phase()
-        due_s = time.perf_counter()
-        end_s = due_s + seconds
-        while (now := time.perf_counter()) < end_s:
+        start_s = due_s = time.perf_counter()
+        while (now := time.perf_counter()) < start_s + seconds or (
+            len(phase.errors) < STEPS_MIN and now < start_s + LONGER * seconds
+        ):
             while due_s <= now:
                 self._submit()
                 due_s += self._rng.expovariate(rate)
