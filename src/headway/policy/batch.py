@@ -62,22 +62,18 @@ def build(step_id: int, chosen: Iterable[Request], token_limit: int, began_s: fl
     tokens = decode_context = 0
     prefill_reads = 0.0
     for request in chosen:
-        start, planned = request.computed, request.planned
+        start, planned, known = request.computed, request.planned, request.tokens
         end = start + planned
-        draws = end == len(request.tokens)
-        chunk = Chunk(
-            request.spec.request_id,
-            start,
-            tuple(request.tokens[start:end]),
-            request.block_table,
-            request.draw() if draws else None,
-        )
-        chunks.append(chunk)
-        entries.append((request, draws))
+        draws = end == len(known)
         tokens += planned
         if planned == 1 and draws:
             decode_context += end
+            part: tuple[int, ...] = (known[-1],)
         else:
             prefill_reads += planned * (start + planned / 2)
+            part = tuple(known[start:end])
+        draw = request.draw() if draws else None
+        chunks.append(Chunk(request.spec.request_id, start, part, request.block_table, draw))
+        entries.append((request, draws))
     shape = StepShape(tokens, len(chunks), decode_context, prefill_reads)
     return StepInFlight(StepPlan(step_id, tuple(chunks)), shape, token_limit, began_s, tuple(entries))

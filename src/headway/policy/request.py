@@ -93,6 +93,7 @@ class Request:
     key: float = 0.0
     first_token_s: float | None = None
     last_token_s: float = 0.0
+    needs_history: bool = False
     told: int = 0
     late_gaps: int = 0
 
@@ -111,6 +112,7 @@ class Request:
             deferrable=spec.objective.is_empty,
             arrived_s=arrived_s,
             submitted_s=now,
+            needs_history=spec.sampling.needs_history,
             due_s=arrived_s + min(ttft_s or math.inf, e2e_s or math.inf),
         )
 
@@ -159,6 +161,6 @@ class Request:
 
     def draw(self) -> Draw:
         """The draw for the token after the last one known."""
-        params, prompt = self.spec.sampling, len(self.spec.prompt)
-        history = tuple(self.tokens) if params.needs_history else ()
-        return Draw(params, len(self.tokens) - prompt, prompt, history)
+        spec, tokens = self.spec, self.tokens
+        prompt = len(spec.prompt)
+        return Draw(spec.sampling, len(tokens) - prompt, prompt, tuple(tokens) if self.needs_history else ())

@@ -471,7 +471,8 @@ class Scheduler:
         elif draws and outcome is None:
             self._finish(now, request, FinishReason.FAILED, "the executor returned no token")
         else:
-            self.cache.publish(request)
+            if request.computed >= (request.published + 1) * self.cache.block_size:
+                self.cache.publish(request)
             if draws and outcome is not None:
                 self._take_token(now, request, outcome)
             elif outcome is not None:
@@ -482,11 +483,11 @@ class Scheduler:
 
         A stop token counts as output, as its cost does, but is not told: it is no part of the answer.
         """
-        spec = request.spec
+        spec, token = request.spec, drawn.token
         index = len(request.tokens) - len(spec.prompt)
-        request.tokens.append(drawn.token)
+        request.tokens.append(token)
         self.counters.output_tokens += 1
-        if drawn.token in spec.sampling.stop_token_ids and index >= spec.sampling.min_tokens:
+        if token in spec.sampling.stop_token_ids and index >= spec.sampling.min_tokens:
             self._finish(now, request, FinishReason.STOP)
             return
         if request.told == 0:
@@ -495,7 +496,7 @@ class Scheduler:
             request.late_gaps += 1
         request.told += 1
         request.last_token_s = now
-        self._events.append(TokenOut(spec.request_id, index, drawn.token, drawn.logprob, drawn.top))
+        self._events.append(TokenOut(spec.request_id, index, token, drawn.logprob, drawn.top))
         if index + 1 == spec.max_tokens:
             self._finish(now, request, FinishReason.LENGTH)
 
