@@ -33,7 +33,7 @@ from headway.bench.launch import HOST, RunningServer, headway_server
 from headway.bench.load import LoadRun, Outcome, TimedRequest, open_loop
 from headway.bench.verdict import Verdict, judge
 from headway.models.source import resolve
-from headway.policy.slo import CONVERSATIONAL, Objective
+from headway.policy.slo import BATCH, CONVERSATIONAL, Objective
 
 PATH = "/v1/completions"
 NAME = "bench"
@@ -84,8 +84,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--capacity", type=float, help="requests a second; found in closed loop if not given")
     parser.add_argument("--ttft-ms", type=float, help="promise another TTFT than the conversational class does")
     parser.add_argument("--itl-ms", type=float, help="promise another ITL")
-    parser.add_argument("--seconds", type=float, default=15.0, help="of load at each point")
-    parser.add_argument("--drain", type=float, default=8.0, help="seconds to wait after the last arrival, at most")
+    parser.add_argument("--seconds", type=float, default=12.0, help="of load at each point")
+    parser.add_argument("--drain", type=float, default=10.0, help="seconds to wait after the last arrival, at most")
     parser.add_argument("--rounds", type=int, default=1, help="times that every point is measured, with other seeds")
     parser.add_argument("--threads", type=int, default=2, help="threads of each engine")
     parser.add_argument("--seed", type=int, default=1)
@@ -157,7 +157,8 @@ class Measurement:
             return self._traffic.body(rng, PROMPT.draw(rng), OUTPUT.draw(rng))
 
         for server in self._servers.values():
-            await closed_loop(HOST, server.port, PATH, [typical(i) for i in range(WARM_UP_REQUESTS)], 2)
+            bodies = [{**typical(number), "service_tier": BATCH.tiers[0]} for number in range(WARM_UP_REQUESTS)]
+            await closed_loop(HOST, server.port, PATH, bodies, 2)  # nothing is promised to these, so none is refused
         if capacity is not None:
             return capacity
         port = list(self._servers.values())[-1].port

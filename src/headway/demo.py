@@ -23,7 +23,7 @@ from headway.bench.client import StreamError, percentile, stream
 from headway.bench.launch import HOST, LaunchError, RunningServer, headway_server
 from headway.bench.load import TimedRequest, open_loop
 from headway.bench.verdict import Verdict, judge
-from headway.policy.slo import CONVERSATIONAL, Objective
+from headway.policy.slo import BATCH, CONVERSATIONAL, Objective
 from headway.serve.lifecycle import loop_factory
 
 CHAT = "/v1/chat/completions"
@@ -101,7 +101,7 @@ async def _show_chats(console: Console, port: int) -> None:
     answer = Text()
     async with asyncio.TaskGroup() as group:
         for index in (3, 4, 8):
-            group.create_task(stream(HOST, port, CHAT, _chat(index, STORY_TOKENS_MAX)))
+            group.create_task(stream(HOST, port, CHAT, _story(index)))
         with Live(console=console, refresh_per_second=20) as live:
 
             def show(text: str) -> None:
@@ -110,7 +110,7 @@ async def _show_chats(console: Console, port: int) -> None:
                     Panel(answer, title=f"> {question}", title_align="left", subtitle="three other chats run beside it")
                 )
 
-            timing = await stream(HOST, port, CHAT, _chat(0, STORY_TOKENS_MAX), show)
+            timing = await stream(HOST, port, CHAT, _story(0), show)
     gaps = timing.gaps_s or [0.0]
     console.print(
         f"\nFirst token after {1000 * timing.ttft_s:.0f} ms, then one every {1000 * percentile(gaps, 0.5):.0f} ms.\n"
@@ -173,11 +173,16 @@ async def _show_loads(
     )
 
 
-def _chat(number: int, max_tokens: int = CHAT_TOKENS_MAX) -> dict[str, object]:
+def _story(number: int) -> dict[str, object]:
+    """A longer chat that nothing is promised to, so that it is never refused."""
+    return {**_chat(number), "max_tokens": STORY_TOKENS_MAX, "service_tier": BATCH.tiers[0]}
+
+
+def _chat(number: int) -> dict[str, object]:
     return {
         "model": "headway-demo",
         "messages": [{"role": "user", "content": QUESTIONS[number % len(QUESTIONS)]}],
-        "max_tokens": max_tokens,
+        "max_tokens": CHAT_TOKENS_MAX,
         "temperature": 0.7,
         "seed": number,
         "service_tier": CONVERSATIONAL.tiers[0],
