@@ -21,7 +21,8 @@ from headway.sim.result import Recorder, Result, Window
 from headway.sim.workload import Call, Workload
 
 DRAIN_S = 60.0
-"""How long what is in may go on after the last arrival; then it counts as unfinished."""
+"""How long what is in may go on after the last arrival; then it counts as unfinished, and a call that was still to be
+tried again as shed. The default window ends early enough that this touches few calls."""
 
 BACKLOG_PAUSE_S = 1.0
 """How long the backlog waits before its next call when one was refused or failed."""
