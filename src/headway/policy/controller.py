@@ -13,7 +13,7 @@ Correction. Models err, so what is observed moves a margin, slowly and within bo
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from heapq import merge
 from itertools import islice
 from math import ceil, inf
@@ -21,7 +21,7 @@ from math import ceil, inf
 from headway.policy.allowance import Allowance, TimeAllowance
 from headway.policy.events import RejectReason
 from headway.policy.margin import Margin
-from headway.policy.ontime import PromptSpeed, must_leave
+from headway.policy.ontime import PromptSpeed, must_leave, prompt_left
 from headway.policy.policy import Load, Refusal, Scene
 from headway.policy.price import BidPrice
 from headway.policy.request import Request
@@ -43,6 +43,8 @@ STEP_MAX_S = 0.25
 STARVED_STEPS = 20
 """If so many steps in a row had no room for work that was promised nothing, the next one is for it."""
 ITL_MARGIN_FIRST = 1.05
+REPLY_S = 0.005
+"""From a step's end until its tokens are with the client."""
 TRUSTED_SAMPLES = 16
 """With fewer steps observed, no request is called impossible."""
 EXPECTED_TOKENS = 64
@@ -117,7 +119,10 @@ class PromisePolicy:
         timely = scene.waiting.lanes[Lane.TIMELY]
         if not timely or not self.config.admission:
             return ()
-        late = must_leave(now, self._prompts(scene), self._speed(now, scene))
+        speed = self._speed(now, scene)
+        if all(request.deferrable for request in scene.running):
+            speed = replace(speed, first_s=self._alone_s(timely[0]))
+        late = must_leave(now, self._prompts(scene), speed)
         if late:
             self._ttft_margin.lean()
         if self.config.never_shed:
@@ -152,7 +157,7 @@ class PromisePolicy:
 
     def _prompts(self, scene: Scene) -> Iterator[Request]:
         """Everybody whose answer has not begun, and who has a promise, in order of due times: the first of them."""
-        begun = [each for each in scene.running if not each.deferrable and len(each.tokens) - each.computed > 1]
+        begun = [each for each in scene.running if not each.deferrable and prompt_left(each) > 1]
         begun.sort(key=_due)
         return islice(merge(begun, scene.waiting.lanes[Lane.TIMELY], key=_due), len(begun) + REVIEW_MOST)
 
@@ -168,7 +173,7 @@ class PromisePolicy:
         tokens_per_s = self._tokens_per_s / self._ttft_margin.value
         returning = sum(len(request.tokens) for request in scene.waiting.lanes[Lane.RETURNING])
         read_s = (model.predict_s(1, 1, 0, READS_PROBE) - model.predict_s(1, 1, 0, 0.0)) / READS_PROBE
-        return PromptSpeed(free_s + returning / tokens_per_s, tokens_per_s, read_s, self._step_s)
+        return PromptSpeed(free_s + REPLY_S + returning / tokens_per_s, tokens_per_s, read_s, self._step_s)
 
     # What a step takes.
 
@@ -216,16 +221,18 @@ class PromisePolicy:
 
     def _whole_prompt_s(self, now: float, load: Load, scene: Scene) -> float:
         """The time of the next prompt as a whole, if only so it is on time: every step has its fixed cost."""
-        waiting = scene.waiting.lanes[Lane.TIMELY]
-        head = min((*load.prefills, *waiting[:1]), key=_due, default=None)
+        head = min((*load.prefills, *scene.waiting.lanes[Lane.TIMELY][:1]), key=_due, default=None)
         if head is None or head.due_s == inf:
             return 0.0
-        left = len(head.tokens) - head.computed if head.block_table else head.uncached
-        start = len(head.tokens) - left
-        whole_s = self.model.tail_s(left, 1, 0, left * (start + left / 2))
-        chunks = ceil(left / (self._tokens_per_s * self._step_s))
+        whole_s = self._alone_s(head)
+        chunks = ceil(prompt_left(head) / (self._tokens_per_s * self._step_s))
         needs_it = now + chunks * self._step_s > head.due_s >= now + whole_s
         return whole_s if needs_it else 0.0
+
+    def _alone_s(self, request: Request) -> float:
+        """The time of a step that computes what is left of a prompt, and nothing else."""
+        left = prompt_left(request)
+        return self.model.tail_s(left, 1, 0, left * (len(request.tokens) - left / 2))
 
     def _is_their_turn(self, load: Load) -> bool:
         """Whether this step is for work that was promised nothing, because none had room for it for long."""

@@ -11,12 +11,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from heapq import heappop, heappush
+from math import ceil, inf
 
 from headway.policy.request import Request
 
 ANSWER_S = 0.04
 """How long a request that waits may still be refused for the sake of another. Its refusal reaches the client in under
 50 ms."""
+SPARE_STEPS = 0.15
+"""Of the steps that a prompt is predicted to take, so much is kept for what comes in between: those that finish meanwhile
+decode beside it. With 0, 1 % of admitted requests are late at capacity; with 0.5, 3 % fewer are served."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,17 +32,20 @@ class PromptSpeed:
     read_s: float
     """Time of reading one position of earlier context, for one token."""
     step_s: float
-    """How long a step is: tokens come at its end."""
+    """How long a full step is: tokens come at its end."""
+    first_s: float = inf
+    """The time of the first prompt as a step of its own; ``inf`` if it can't have one."""
 
     def work_s(self, request: Request) -> float:
-        """What is left of a request's prompt: for one that waits, what was not in the cache when it came."""
-        if request.block_table:
-            start = request.computed + request.planned
-            left = len(request.tokens) - start
-        else:
-            left = request.uncached
-            start = len(request.tokens) - left
+        """What is left of a request's prompt."""
+        left = prompt_left(request)
+        start = len(request.tokens) - left
         return left / self.tokens_per_s + self.read_s * left * (start + left / 2)
+
+
+def prompt_left(request: Request) -> int:
+    """The tokens of a prompt to be computed yet; for one that waits, those that were not in the cache when it came."""
+    return len(request.tokens) - request.computed - request.planned if request.block_table else request.uncached
 
 
 def must_leave(now: float, prompts: Iterable[Request], speed: PromptSpeed) -> list[tuple[Request, float]]:
@@ -49,23 +56,28 @@ def must_leave(now: float, prompts: Iterable[Request], speed: PromptSpeed) -> li
     """
     dropped: list[tuple[Request, float]] = []
     still_open_s = now - ANSWER_S
-    end_s = speed.free_s + speed.step_s
+    step_s, first_s = speed.step_s, speed.first_s
+    ahead_s = 0.0  # the work of all so far
     open_: list[tuple[float, int, float, Request]] = []  # those that may be dropped, the dearest first
     for request in prompts:
         work_s = speed.work_s(request)
         waits = not request.block_table
-        if waits and speed.free_s + work_s > request.due_s:
-            dropped.append((request, speed.free_s + work_s - request.due_s))
+        late_s = speed.free_s + min(work_s, first_s) - request.due_s
+        if waits and late_s > 0.0:
+            dropped.append((request, late_s))
             continue
-        end_s += work_s
+        ahead_s += work_s
         if waits and request.submitted_s > still_open_s:
             heappush(open_, (-work_s / request.spec.weight, -request.order, work_s, request))
-        late_s = end_s - request.due_s
-        while late_s > 0.0 and open_:
+        while (
+            open_
+            and (late_s := speed.free_s + min(ceil(ahead_s / step_s + SPARE_STEPS) * step_s, first_s) - request.due_s)
+            > 0.0
+        ):
             _, _, gain_s, dearest = heappop(open_)
             dropped.append((dearest, late_s))
-            end_s -= gain_s
+            ahead_s -= gain_s
             if dearest is request:
                 break
-            late_s -= gain_s
+        first_s = inf
     return dropped
