@@ -37,6 +37,9 @@ class FirstComeFirstServed:
     def finished(self, now: float, request: Request) -> None:
         """Learns nothing from it."""
 
+    def judge(self, now: float, ttft_kept: bool | None, itl_kept: bool | None) -> None:
+        """Learns nothing from it."""
+
     def numbers(self) -> Mapping[str, float]:
         return {}
 

@@ -83,6 +83,7 @@ class PromisePolicy:
         self._tokens_per_s = 1.0
         self._last: TimeAllowance | None = None
         self._starved = 0
+        self._is_told = False
         self.set_classes(classes)
 
     def set_classes(self, classes: ServiceClasses) -> None:
@@ -204,6 +205,8 @@ class PromisePolicy:
         if not decodes:
             itl_s = self._tightest.itl_s if self._tightest.itl_s < inf else self._default.itl_s or inf
             time_s = min(time_s, itl_s, self._ttft_s * STEP_SHARE_OF_TTFT)
+        elif slack_s < STEP_MAX_S and (scene.waiting.lanes[Lane.TIMELY] or scene.waiting.lanes[Lane.BATCH]):
+            self._itl_margin.lean()
         fits = self.model.chunk_within(decodes, decodes, context, 0.0, 0, scene.max_step_tokens, time_s)
         self._step_s, self._tokens_per_s = time_s, max(fits, 1) / time_s
 
@@ -247,11 +250,23 @@ class PromisePolicy:
         self.model.observe(shape, elapsed_s)
 
     def finished(self, now: float, request: Request) -> None:
-        if request.objective.ttft_s is not None and request.lane == Lane.TIMELY:
-            self._ttft_margin.judge(now, request.ttft_kept)
-        if request.objective.itl_s is not None:
-            self._itl_margin.lean()
-            self._itl_margin.judge(now, request.itl_kept)
+        if not self._is_told:
+            promised = request.objective
+            self._learn(
+                now,
+                None if promised.ttft_s is None else request.ttft_kept,
+                None if promised.itl_s is None else request.itl_kept,
+            )
+
+    def judge(self, now: float, ttft_kept: bool | None, itl_kept: bool | None) -> None:
+        self._is_told = True
+        self._learn(now, ttft_kept, itl_kept)
+
+    def _learn(self, now: float, ttft_kept: bool | None, itl_kept: bool | None) -> None:
+        if ttft_kept is not None and not self.config.never_shed:  # else it is late because nobody is refused
+            self._ttft_margin.judge(now, ttft_kept)
+        if itl_kept is not None:
+            self._itl_margin.judge(now, itl_kept)
 
     def numbers(self) -> Mapping[str, float]:
         return {

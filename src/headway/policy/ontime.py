@@ -19,8 +19,8 @@ ANSWER_S = 0.04
 """How long a request that waits may still be refused for the sake of another. Its refusal reaches the client in under
 50 ms."""
 SPARE_STEPS = 0.15
-"""Of the steps that a prompt is predicted to take, so much is kept for what comes in between: those that finish meanwhile
-decode beside it. With 0, 1 % of admitted requests are late at capacity; with 0.5, 3 % fewer are served."""
+"""How much of a step is kept for what comes in between: prompts that finish first decode beside the next ones. With
+none, 1 % of admitted requests are late at capacity; with half a step, up to 4 % fewer are served."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,6 +84,13 @@ class Policy(Protocol):
         """A request has had all its tokens."""
         ...
 
+    def judge(self, now: float, ttft_kept: bool | None, itl_kept: bool | None) -> None:
+        """What a client saw of an answer that is complete, told by whoever serves it; None where nothing was promised.
+
+        Once this was called, it counts in place of the policy's own times, which end where a step does.
+        """
+        ...
+
     def numbers(self) -> Mapping[str, float]:
         """What it knows and does, for metrics: the same names every time."""
         ...

@@ -49,12 +49,25 @@ def slo_outcome(reply: Reply, outcome: str, now: float) -> SloOutcome | None:
     return SloOutcome.DEMOTED if reply.build.demoted else _late(reply, now) or SloOutcome.IN_SLO
 
 
-def _late(reply: Reply, now: float) -> SloOutcome | None:
+def judgement(reply: Reply, now: float) -> tuple[bool | None, bool | None]:
+    """Of a complete reply: whether its first token came in time, and its tokens; None where that was not promised."""
     objective = reply.promise.objective
     first_s = now if reply.first_out_s is None else reply.first_out_s
-    if objective.ttft_s is not None and first_s - reply.received_s > objective.ttft_s:
+    in_time = not any(
+        each.late_gaps > late_gaps_allowed(max(0, each.output_tokens - 1)) for each in reply.build.choices
+    )
+    return (
+        None if objective.ttft_s is None else first_s - reply.received_s <= objective.ttft_s,
+        None if objective.itl_s is None else in_time,
+    )
+
+
+def _late(reply: Reply, now: float) -> SloOutcome | None:
+    objective = reply.promise.objective
+    ttft_kept, itl_kept = judgement(reply, now)
+    if ttft_kept is False:
         return SloOutcome.LATE_TTFT
-    if any(each.late_gaps > late_gaps_allowed(max(0, each.output_tokens - 1)) for each in reply.build.choices):
+    if itl_kept is False:
         return SloOutcome.LATE_ITL
     if objective.e2e_s is not None and now - reply.received_s > objective.e2e_s:
         return SloOutcome.LATE_E2E

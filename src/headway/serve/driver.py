@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -28,6 +29,9 @@ STEP_GRACE_S = 5.0
 """How long ``stop`` waits for a step in flight before it interrupts the executor."""
 
 JOIN_S = 0.05
+
+JUDGEMENTS_MAX = 1024
+"""What clients saw, waiting to be told to the policy; of more than that the oldest are forgotten."""
 
 
 class DriverState(StrEnum):
@@ -81,6 +85,7 @@ class Driver:
         self._restart = restart or RestartPolicy()
         self._on_state = on_state
         self._classes: ServiceClasses | None = None
+        self._judgements: deque[tuple[bool | None, bool | None]] = deque(maxlen=JUDGEMENTS_MAX)
         self._scheduler: Scheduler | None = None
         self._state = DriverState.STARTING
         self._changed = threading.Condition(threading.Lock())
@@ -135,6 +140,10 @@ class Driver:
             if self._scheduler is not None:
                 self._scheduler.configure(self._config, classes)
             self._changed.notify()
+
+    def judge(self, ttft_kept: bool | None, itl_kept: bool | None) -> None:
+        """Tell the policy, in time for the next step, what a client saw of a complete answer. Waits for nobody."""
+        self._judgements.append((ttft_kept, itl_kept))
 
     def stats(self) -> Stats | None:
         with self._changed:
@@ -197,6 +206,8 @@ class Driver:
             assert self._scheduler is not None
             while not self._stopping:
                 now = self._clock()
+                while self._judgements:
+                    self._scheduler.policy.judge(now, *self._judgements.popleft())
                 self._in_flight = self._scheduler.plan(now)
                 self._publish(self._scheduler.expire(now))  # and with it what the plan has done, before the step runs
                 if self._in_flight is not None:

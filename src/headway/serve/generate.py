@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from headway.policy.events import Rejected
 from headway.serve.asgi import ClientGone, Receive, Scope, Send, read_json_body, send_body
+from headway.serve.attainment import judgement
 from headway.serve.auth import Tenant
 from headway.serve.bodies import Body
 from headway.serve.client import Client, in_pool, timeout_s, watching
@@ -78,7 +79,10 @@ async def _answer(service: Service, client: Client, call: Call, prepared: Prepar
             service.streams.leave(reply, "the client left")
     if error is not None:
         return error.reason.value
-    service.telemetry.record_success(service.clock(), reply)
+    now = service.clock()
+    service.telemetry.record_success(now, reply)
+    if not reply.build.demoted:
+        service.driver.judge(*judgement(reply, now))
     return reply.build.choices[0].finish_reason
 
 
