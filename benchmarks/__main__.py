@@ -17,6 +17,7 @@ from benchmarks.machine import describe
 BENCHMARKS = {
     "engine": "a real server on random weights at a real shape: speed, memory, and how far from the machine's limits",
     "edge": "the HTTP edge over a fake engine: CPU time per streamed token, and the worst stall of the event loop",
+    "policy": "the policies in virtual time: capacity, overload, slack, cost, ablation",
     "promise": "is the promise kept on a real server: the adaptive policy against static settings, in open loop",
     "steptime": "the step-time model on the real engine: its error and coverage, alone and with the speed halved",
 }
