@@ -12,7 +12,8 @@ from headway.policy.events import Finished, FinishReason, Rejected, Scheduled, T
 from headway.policy.invariants import check
 from headway.policy.plan import DrawnToken, ExecutorInfo, StepPlan, StepResult
 from headway.policy.policy import Load, Scene
-from headway.policy.scheduler import LOOK_AGAIN_STEPS, Scheduler, SchedulerConfig
+from headway.policy.scheduler import Scheduler, SchedulerConfig
+from headway.policy.seats import LOOK_AGAIN_STEPS
 from tests.policy.fake_executor import oracle
 from tests.policy.world import KEY, WobblingPolicy, World, info, spec
 

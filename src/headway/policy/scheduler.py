@@ -1,14 +1,6 @@
 """Which requests the next step runs, and what a step's result changes: continuous batching over a paged KV cache.
 
-Rank. Running requests are ordered: protected ones first (preempted ``max_preemptions`` times), then those that were
-promised something, then those that run in what others leave (``deferrable``); among equals by arrival. Blocks are
-claimed in rank order, and when there are none left the last in rank is preempted: its tokens are computed again
-later. So the first in rank always goes on. A protected request starts only when the peaks of all protected ones fit
-the cache together, so it is never preempted again.
-
-Order. The policy gives each waiting request its place; nobody overtakes the head of those with a promise, nor that of
-those without. A deferrable request gives way to one with a promise that would not fit beside it. Nobody starts in a
-step that had to preempt for want of blocks.
+Who runs, who starts and who gives way to whom is decided in ``seats``, by the policy's order and allowance.
 
 Abort in flight. One step is in flight at a time, and blocks are handed out by ``plan`` alone, which is never called
 while a step is in flight. So the blocks of a request that ended during a step come to another request only after
@@ -18,45 +10,35 @@ made early as well.)
 
 from __future__ import annotations
 
-from bisect import insort
-from collections import deque
-from collections.abc import Iterable
 from dataclasses import asdict, replace
 
 from headway.policy.admission import DrainRate, refuse_for_good, refuse_for_now
-from headway.policy.allowance import Allowance
 from headway.policy.baselines import StaticPolicy
-from headway.policy.batch import StepInFlight, build, partition, share_decodes
+from headway.policy.batch import StepInFlight, build, partition
 from headway.policy.config import SchedulerConfig
 from headway.policy.events import (
     Demoted,
     Event,
     Finished,
     FinishReason,
-    Preempted,
     Queued,
     Rejected,
     RejectReason,
-    Scheduled,
     TokenOut,
 )
-from headway.policy.forecast import KVForecast
 from headway.policy.kv import KVCache
 from headway.policy.ledger import Ledger
 from headway.policy.outputs import OutputLengths
 from headway.policy.plan import DrawnToken, ExecutorInfo, FailedDraw, StepPlan, StepResult
 from headway.policy.policy import Policy, Refusal, Scene
 from headway.policy.request import Request, RequestSpec, State
+from headway.policy.seats import Seats
 from headway.policy.slo import ServiceClasses
 from headway.policy.stats import Counters, Stats
 from headway.policy.steptime import StepShape
 from headway.policy.waiting import Deadlines, Lane, WaitingQueue
 
 __all__ = ("Scheduler", "SchedulerConfig")
-
-LOOK_AGAIN_STEPS = 16
-"""A head that did not fit is looked at again after this many steps: what others publish may have made it smaller.
-Otherwise it only fits once somebody leaves, because the needs of those running never fall by themselves."""
 
 
 class Scheduler:
@@ -73,15 +55,15 @@ class Scheduler:
         self.info = info
         self.config = config
         self.policy: Policy = policy or StaticPolicy()
-        self.running: list[Request] = []  # in rank order
         self.waiting = WaitingQueue()
         self.in_flight: StepInFlight | None = None
         self.requests: dict[str, Request] = {}  # running and waiting
         self.counters = Counters()
         self.ledger = Ledger()
         self.outputs = OutputLengths()
-        self.cache = KVCache(info.kv_blocks, info.block_size, prefix_key)
         self._prefix_key = prefix_key
+        self._events: list[Event] = []
+        self._seats = Seats(self._new_cache(), config, self.waiting, self.outputs, self.counters, self._events)
         self._deadlines = Deadlines()
         self._drain_rate = DrainRate()
         self._draining = False
@@ -89,10 +71,15 @@ class Scheduler:
         self._step_id = 0
         self._last_shape = StepShape(0, 0, 0, 0.0)
         self._step_ended_s: float | None = None  # the last step, if there was more to do right after it
-        self._events: list[Event] = []
-        self._blocked: set[str] = set()  # heads that did not fit when last looked at
-        self._forecast: KVForecast | None = None  # of those running, while requests start
-        self._look_again = 0  # the step in which to look at them again, if nobody leaves before
+
+    @property
+    def running(self) -> list[Request]:
+        """Those that hold blocks, in rank order."""
+        return self._seats.running
+
+    @property
+    def cache(self) -> KVCache:
+        return self._seats.cache
 
     # The door.
 
@@ -128,7 +115,7 @@ class Scheduler:
 
     def configure(self, config: SchedulerConfig, classes: ServiceClasses) -> None:
         """Other caps and promises from the next call on. Requests that are here keep what they were promised."""
-        self.config = config
+        self.config = self._seats.config = config
         self.policy.set_classes(classes)
 
     def drain(self) -> None:
@@ -147,14 +134,19 @@ class Scheduler:
         assert self.in_flight is None, "a step is in flight"
         self._expire(now)
         self._review(now)
-        chosen, limit = self._fill(now, may_start=True)
-        while not chosen and self.running:  # those it was planned for were preempted; this ends, for nobody starts
-            chosen, limit = self._fill(now, may_start=False)
+        may_start = True
+        while True:
+            load = partition(self.running)
+            allowance = self.policy.allowance(now, load, self._scene())
+            chosen = self._seats.fill(load, allowance, prompts_first=self.policy.prompts_first, may_start=may_start)
+            if chosen or not self.running:
+                break
+            may_start = False  # those it was planned for were preempted; this ends, for nobody starts
         if not chosen:
             self._step_ended_s = None
             return None
         began_s = now if self._step_ended_s is None else self._step_ended_s
-        self.in_flight = build(self._step_id, chosen, limit, began_s)
+        self.in_flight = build(self._step_id, chosen, allowance.limit, began_s)
         self._last_shape = self.in_flight.shape
         self._step_id += 1
         return self.in_flight.plan
@@ -188,11 +180,7 @@ class Scheduler:
         ``info`` describes the executor that takes over, where it differs; requests that can't run there fail.
         """
         self.in_flight = self._step_ended_s = None
-        displaced, self.running = self.running, []
-        self._blocked.clear()
-        for request in displaced:
-            self._send_back(request)
-        self.counters.displaced += len(displaced)
+        self.counters.displaced += self._seats.clear()
         self._replace_cache(now, info or self.info)
         return self._take_events()
 
@@ -204,10 +192,8 @@ class Scheduler:
         self._draining = True
         self.in_flight = None
         ended, self.requests = self.requests, {}
-        self.running = []
         self.waiting = WaitingQueue()
-        self._blocked.clear()
-        self.cache = KVCache(self.info.kv_blocks, self.info.block_size, self._prefix_key)
+        self._seats = Seats(self._new_cache(), self.config, self.waiting, self.outputs, self.counters, self._events)
         for request in ended.values():
             request.block_table = ()
             request.move(State.FINISHED)
@@ -304,161 +290,12 @@ class Scheduler:
             return Scene(self.running, self.waiting, self.outputs, most)
         return Scene(self.running, self.waiting, self.outputs, most, step.shape, step.began_s)
 
-    # Parts of plan.
-
-    def _fill(self, now: float, *, may_start: bool) -> tuple[list[Request], int]:
-        """Choose who takes part in the step and give them their blocks. Nobody starts once somebody was preempted."""
-        load = partition(self.running)
-        allowance = self.policy.allowance(now, load, self._scene())
-        chosen: list[Request] = []
-        preemptions = self.counters.preemptions
-        for deferrable in (False, True):
-            decodes = load.deferrable_decodes if deferrable else load.decodes
-            prefills = load.deferrable_prefills if deferrable else load.prefills
-            if not self.policy.prompts_first:
-                chosen += self._decodes(allowance, decodes, deferrable=deferrable)
-            may_start = may_start and self.counters.preemptions == preemptions
-            if deferrable and self._blocked_head():
-                may_start = False
-            chosen += self._prompts(allowance, prefills, deferrable=deferrable, may_start=may_start)
-            if self.policy.prompts_first:
-                chosen += self._decodes(allowance, decodes, deferrable=deferrable)
-        return [request for request in chosen if request.planned], allowance.limit
-
-    def _decodes(self, allowance: Allowance, decodes: list[Request], *, deferrable: bool) -> list[Request]:
-        still_here = [request for request in decodes if request.state is State.RUNNING]  # not preempted meanwhile
-        return self._go_on(share_decodes(allowance, still_here, deferrable=deferrable))
-
-    def _prompts(
-        self, allowance: Allowance, prefills: list[Request], *, deferrable: bool, may_start: bool
-    ) -> list[Request]:
-        """Prompts begun and prompts that wait, in the policy's order, while there is allowance, place and room."""
-        self._forecast = None
-        chosen: list[Request] = []
-        begun = deque(sorted(prefills, key=_place))
-        preemptions = self.counters.preemptions
-        while True:
-            head = self.waiting.head(deferrable=deferrable) if may_start else None
-            if head is not None and (not begun or _place(head) < _place(begun[0])):
-                if not self._start(allowance, head, deferrable=deferrable):
-                    may_start = False
-                    continue
-                chosen.append(head)
-            elif begun:
-                request = begun.popleft()
-                if request.state is not State.RUNNING:
-                    continue  # preempted meanwhile
-                request.planned = allowance.chunk(request.computed, request.remaining, deferrable=deferrable)
-                if not request.planned:
-                    break
-                chosen += self._go_on([request])
-                may_start = may_start and self.counters.preemptions == preemptions
-            else:
-                break
-        return chosen
-
-    def _go_on(self, planned: list[Request]) -> list[Request]:
-        """Give those that take part their blocks, in rank order, preempting the last in rank if there are none left."""
-        size = self.cache.block_size
-        for request in planned:
-            if request.computed + request.planned > len(request.block_table) * size:
-                while request.planned and not self.cache.grow(request):
-                    self._preempt()
-        return planned
-
-    def _blocked_head(self) -> bool:
-        """Whether somebody with a promise waits for blocks, so that nobody without one may take them."""
-        head = self.waiting.head(deferrable=False)
-        return head is not None and head.request_id in self._blocked
-
-    def _preempt(self) -> None:
-        """Take the blocks of the last in rank: batch before others, latecomers before others; never of the first."""
-        victim = self.running.pop()
-        assert self.running, f"{victim.request_id} has the cache to itself and does not fit"
-        self._put_off(victim)
-
-    def _put_off(self, victim: Request) -> None:
-        """What was taken out of ``running`` for want of blocks waits again."""
-        assert victim.computed > victim.started_at, f"{victim.request_id} is preempted without having computed anything"
-        victim.preemptions += 1
-        self.counters.preemptions += 1
-        self._blocked.clear()
-        self._forecast = None
-        self._send_back(victim)
-
-    def _send_back(self, request: Request) -> None:
-        self.cache.close(request)
-        request.move(State.WAITING)
-        self.waiting.add(request, Lane.BATCH if request.deferrable else Lane.RETURNING)
-        self._events.append(Preempted(request.spec.request_id, request.output_tokens))
-
-    def _start(self, allowance: Allowance, request: Request, *, deferrable: bool) -> bool:
-        """Start the request that is next, if there are allowance, place and blocks for it."""
-        if request.request_id in self._blocked and self._step_id < self._look_again:
-            return False
-        hits = self.cache.lookup(request)
-        while not (fits := self._fits(request, hits, deferrable=deferrable)) and not deferrable:
-            if not self._may_put_off(request, hits):
-                break
-            self._put_off(self.running.pop())
-        if not fits:
-            self._blocked.add(request.request_id)
-            self._look_again = self._step_id + LOOK_AGAIN_STEPS
-            return False
-        start = len(hits) * self.cache.block_size
-        planned = allowance.chunk(start, len(request.tokens) - start, deferrable=deferrable)
-        if not planned:
-            return False
-        self.waiting.remove(request)
-        request.move(State.RUNNING)
-        self.cache.open(request, hits)
-        insort(self.running, request, key=self._rank)
-        self._events.append(Scheduled(request.spec.request_id, request.computed, resumed=request.ever_scheduled))
-        if not request.ever_scheduled:
-            request.ever_scheduled = True
-            request.cached_tokens = request.computed
-            self.counters.prompt_tokens += request.prompt_tokens
-            self.counters.cached_tokens += request.computed
-        request.planned = planned
-        has_blocks = self.cache.grow(request)
-        assert has_blocks, f"{request.request_id} was started without blocks"
-        assert self._forecast is not None
-        self._forecast.add(request)
-        return True
-
-    def _new_forecast(self, running: Iterable[Request], *, deferrable: bool = False) -> KVForecast:
-        return KVForecast(running, self.cache, self.config, self.outputs, deferrable=deferrable)
-
-    def _fits(self, request: Request, hits: list[int], *, deferrable: bool) -> bool:
-        if len(self.running) >= self.config.max_running:
-            return False
-        if self._forecast is None:
-            self._forecast = self._new_forecast(self.running, deferrable=deferrable)
-        return self._forecast.fits(request, hits)
-
-    def _may_put_off(self, request: Request, hits: list[int]) -> bool:
-        """Whether the last in rank is to give way to one with a promise: it is deferrable, and it would be of use."""
-        if not self.running or not self.running[-1].deferrable:
-            return False
-        others = [each for each in self.running if not each.deferrable or self._is_protected(each)]
-        forecast = self._new_forecast(others)
-        return len(others) < self.config.max_running and forecast.fits(request, hits)
-
-    def _is_protected(self, request: Request) -> bool:
-        return request.preemptions >= self.config.max_preemptions
-
-    def _rank(self, request: Request) -> tuple[bool, bool, int]:
-        return not self._is_protected(request), request.deferrable, request.order
-
     # Parts of apply.
 
     def _outcomes(self, result: StepResult) -> dict[str, DrawnToken | FailedDraw]:
         """What came for each request; of two tokens for one request the first counts, and a failure before both."""
-        outcomes: dict[str, DrawnToken | FailedDraw] = {}
-        for failed in result.failed:
-            outcomes.setdefault(failed.request_id, failed)
-        for drawn in result.drawn:
-            outcomes.setdefault(drawn.request_id, drawn)
+        outcomes: dict[str, DrawnToken | FailedDraw] = {drawn.request_id: drawn for drawn in reversed(result.drawn)}
+        outcomes.update((failed.request_id, failed) for failed in reversed(result.failed))
         self.counters.discarded_tokens += len(result.failed) + len(result.drawn) - len(outcomes)
         return outcomes
 
@@ -506,9 +343,7 @@ class Scheduler:
         if request.state is State.RUNNING:
             if reason is FinishReason.FAILED:
                 self.cache.distrust(request)
-            self.running.remove(request)
-            self._blocked.clear()
-            self.cache.close(request)
+            self._seats.leave(request)
         else:
             self.waiting.remove(request)
         request.move(State.FINISHED)
@@ -551,15 +386,15 @@ class Scheduler:
                 if rejected is not None:
                     self._finish(now, request, FinishReason.FAILED, rejected.message)
         self.info = info
-        self.cache = KVCache(info.kv_blocks, info.block_size, self._prefix_key)
+        self._seats.cache = self._new_cache()
 
     def _take_events(self) -> list[Event]:
-        events, self._events = self._events, []
+        events = self._events[:]
+        self._events.clear()
         return events
 
-
-def _place(request: Request) -> tuple[float, int]:
-    return request.key, request.order
+    def _new_cache(self) -> KVCache:
+        return KVCache(self.info.kv_blocks, self.info.block_size, self._prefix_key)
 
 
 def _rejected(refusal: Refusal) -> Rejected:
