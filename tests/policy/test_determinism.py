@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.policy import swarm
 
 ROOT = Path(__file__).resolve().parents[2]
-SEED = 957  # preempts, finds prefixes, aborts, rejects, loses the executor
+SEED = 82  # preempts, finds prefixes, aborts, rejects, demotes, sheds, loses the executor
 
 
 def log_of_a_fresh_process(hash_seed: str) -> list[str]:
@@ -30,5 +30,5 @@ def log_of_a_fresh_process(hash_seed: str) -> list[str]:
 
 def test_the_event_log_depends_on_the_calls_alone() -> None:
     logs = [swarm.log(SEED), *log_of_a_fresh_process("1"), *log_of_a_fresh_process("4242")]
-    assert all(name in logs[0] for name in ("Preempted", "resumed=True", "ABORTED", "Rejected"))
+    assert all(name in logs[0] for name in ("Preempted", "resumed=True", "ABORTED", "Rejected", "Demoted", "SHED"))
     assert all(each == logs[0] for each in logs)
