@@ -10,7 +10,7 @@ from headway.sim.record import Record
 from headway.sim.result import Result
 from headway.sim.workload import Workload
 
-LENGTH_EDGES = (256, 1024, 4096)
+LENGTH_EDGES = (256, 1024, 2048)
 """Prompt lengths at which buckets begin."""
 
 

@@ -1,10 +1,10 @@
 """Conversations at 30, 60 and 90 % of their capacity, and batch work without end: what becomes of the rest?
 
 What is left. A machine with conversations alone is nearly always busy, mostly with small steps that read all weights
-for a few tokens; batch work that joins such a step costs little more than itself. So the time that a conversational
-token takes away from batch work is what it adds to a large step: its operations and the context it reads, but not the
-weights and the host's overhead, which the step has anyway. Summed over all conversational work of a run without batch
-work and divided by its time, that is the share ``taken``; 1 - ``taken`` is left.
+for a few tokens; batch work that joins such a step costs little more than itself. So the time that a conversation
+takes away from batch work is what it adds to large steps: its operations and the context it reads, but not the weights
+and the host's overhead, which those steps have anyway. Summed over the conversations served and divided by the time
+they came in, that is the share ``taken``; 1 - ``taken`` is left.
 
 The bound is the batch throughput of the same machine with the same backlog and nothing else, times what is left. The
 throughput alone is that of the best of several step sizes: of those that keep the promised ITL in 95 % of the steps
@@ -14,7 +14,7 @@ their TTFT asks for shorter steps than their ITL does, so neither can quite be r
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import inf
 
 from benchmarks.policy.figures import Figure, ratio, say
@@ -26,15 +26,16 @@ from benchmarks.policy.trial import Scale
 from headway.policy.slo import LATE_GAPS_SHARE
 from headway.policy.stepshape import StepShape
 from headway.sim.hardware import Hardware
-from headway.sim.result import Result, Window
+from headway.sim.record import Record
+from headway.sim.result import Window
 from headway.sim.run import simulate
 from headway.sim.workload import Workload
 
 CASE = Case(HARDWARE, "chat+batch")
 SHARES = (0.3, 0.6, 0.9)
 STEP_TOKENS = (512, 1024, 2048, 4096, 8192)
-LARGE_STEP = StepShape(4096, 64, 0, 0.0)
-"""To this step the conversations' work is added, to see what it takes."""
+LARGE_STEP_TOKENS = 4096
+"""To a step of so many the work of a conversation is added, to see what it takes."""
 CAPACITY = {False: Scale(calls=1000, seeds=(1, 2)), True: Scale(calls=600, seeds=(1,))}
 SECONDS = {False: 150.0, True: 50.0}
 WARM_UP_SHARE = 0.3
@@ -83,48 +84,48 @@ class Alone:
 def run_alone(setting: Setting, seconds: float) -> Alone:
     """Runs in another process."""
     workload = CASE.tailored()
-    itl_s = min(kind.objective.itl_s or float("inf") for kind in workload.traffic)
-    meter = Meter(CASE.machine, itl_s)
-    outcome = Outcome.of([_run(workload, meter, setting, NOBODY, seconds)], promised_names(workload))
-    return Alone(outcome.batch_throughput, meter.long_steps <= LATE_GAPS_SHARE * meter.steps)
+    watched = Watched(CASE.machine, min(kind.objective.itl_s or inf for kind in workload.traffic))
+    outcome = _run(workload, watched, setting, NOBODY, seconds)
+    return Alone(outcome.batch_throughput, watched.long_steps <= LATE_GAPS_SHARE * watched.steps)
 
 
 def run_together(rate: float, seconds: float) -> tuple[Outcome, float]:
-    """With the backlog, and what the conversations of the same run take when they are alone. In another process."""
-    workload = CASE.tailored()
-    outcome = Outcome.of([_run(workload, CASE.machine, HEADWAY, rate, seconds)], promised_names(workload))
-    meter = Meter(CASE.machine)
-    _run(replace(workload, backlog=None), meter, HEADWAY, rate, seconds)
-    return outcome, meter.added_s / seconds
+    """Conversations beside the backlog, and the share of the machine that they took. Runs in another process."""
+    outcome = _run(CASE.tailored(), CASE.machine, HEADWAY, rate, seconds)
+    return outcome, sum(map(added_s, outcome.records)) / outcome.seconds
 
 
-def _run(workload: Workload, machine: Hardware, setting: Setting, rate: float, seconds: float) -> Result:
-    maker = setting.maker(machine, workload)
+def added_s(record: Record) -> float:
+    """What the tokens of one call add to large steps."""
+    prompt, output = record.prompt_tokens - record.cached_tokens, record.output_tokens
+    if not output:
+        return 0.0  # it was refused
+    context = round(output * (record.prompt_tokens + output / 2))
+    reads = prompt * (record.cached_tokens + prompt / 2)
+    large = StepShape(LARGE_STEP_TOKENS, 1, 0, 0.0)
+    together = StepShape(LARGE_STEP_TOKENS + prompt + output, 1 + output, context, reads)
+    return CASE.machine.step_s(together) - CASE.machine.step_s(large)
+
+
+def _run(workload: Workload, machine: Hardware, setting: Setting, rate: float, seconds: float) -> Outcome:
+    maker = setting.maker(CASE.machine, workload)
     window = Window(WARM_UP_SHARE * seconds, seconds)
-    return simulate(workload, machine, maker, rate=rate, seconds=seconds, seed=1, window=window, keep_gaps=False)
+    result = simulate(workload, machine, maker, rate=rate, seconds=seconds, seed=1, window=window, keep_gaps=False)
+    return Outcome.of([result], promised_names(workload))
 
 
-class Meter:
-    """Hardware that adds up what its steps would add to large ones, and counts those longer than ``long_s``."""
+class Watched:
+    """Hardware that counts its steps, and those longer than ``long_s``."""
 
-    def __init__(self, hardware: Hardware, long_s: float = inf) -> None:
+    def __init__(self, hardware: Hardware, long_s: float) -> None:
         self.name, self.description, self.source = hardware.name, hardware.description, hardware.source
         self.info, self.noise = hardware.info, hardware.noise
-        self.added_s = 0.0
         self.steps = self.long_steps = 0
         self._hardware = hardware
         self._long_s = long_s
-        self._large_s = hardware.step_s(LARGE_STEP)
 
     def step_s(self, shape: StepShape) -> float:
         step_s = self._hardware.step_s(shape)
         self.steps += 1
         self.long_steps += step_s > self._long_s
-        together = StepShape(
-            LARGE_STEP.tokens + shape.tokens,
-            LARGE_STEP.sequences + shape.sequences,
-            LARGE_STEP.decode_context + shape.decode_context,
-            LARGE_STEP.prefill_reads + shape.prefill_reads,
-        )
-        self.added_s += self._hardware.step_s(together) - self._large_s
         return step_s
