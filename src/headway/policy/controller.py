@@ -18,7 +18,7 @@ from heapq import merge
 from itertools import islice
 from math import ceil, inf
 
-from headway.policy.allowance import Allowance, TimeAllowance
+from headway.policy.allowance import CHUNK_TOKENS_MIN, Allowance, TimeAllowance
 from headway.policy.events import RejectReason
 from headway.policy.margin import Margin
 from headway.policy.ontime import PromptSpeed, must_leave, prompt_left
@@ -33,7 +33,7 @@ from headway.policy.waiting import Lane
 RETRY_MIN_S = 1.0
 RETRY_MAX_S = 60.0
 REVIEW_MOST = 64
-"""Of those that wait, so many are looked at before a step; more than that can rarely be on time."""
+"""Of those that wait, so many are looked at; who comes behind them is judged by the sum of all."""
 STEP_SHARE_OF_TTFT = 1 / 3
 """A step in which nobody decodes takes at most this share of the tightest TTFT: somebody may come when it has begun."""
 DEFERRABLE_SHARE_OF_TTFT = 1 / 4
@@ -42,7 +42,8 @@ STEP_MAX_S = 0.25
 """A step without any promise to look at."""
 STARVED_STEPS = 20
 """If so many steps in a row had no room for work that was promised nothing, the next one is for it."""
-ITL_MARGIN_FIRST = 1.05
+ITL_MARGIN_MIN = 1.01
+"""A step that is planned to end to the microsecond ends late every other time."""
 REPLY_S = 0.005
 """From a step's end until its tokens are with the client."""
 TRUSTED_SAMPLES = 16
@@ -78,7 +79,7 @@ class PromisePolicy:
         self._price = BidPrice(fair=self.config.fair)
         self._tightest = Tightest()
         self._ttft_margin = Margin()
-        self._itl_margin = Margin(ITL_MARGIN_FIRST)
+        self._itl_margin = Margin(ITL_MARGIN_MIN)
         self._step_s = STEP_MAX_S
         self._tokens_per_s = 1.0
         self._last: TimeAllowance | None = None
@@ -107,8 +108,12 @@ class PromisePolicy:
             return None
         refusal = self._impossible(now, request)
         if refusal is None and request.due_s < inf:
-            work_s = self._speed(now, scene).work_s(request)
-            if not self._price.offer(now, request.spec.tenant, work_s, request.spec.weight):
+            speed = self._speed(now, scene)
+            work_s = speed.work_s(request)
+            if self._is_far_behind(request, speed, scene):
+                message = "so many are waiting that it would be late"
+                refusal = Refusal(request, message, _bounded(scene.waiting.timely_tokens / speed.tokens_per_s))
+            elif not self._price.offer(now, request.spec.tenant, work_s, request.spec.weight):
                 message = "more is asked for than can be on time, and this request is among the longest"
                 refusal = Refusal(request, message, _bounded(RETRY_MIN_S * self._price.load))
         if refusal is not None and self.config.never_shed:
@@ -156,6 +161,15 @@ class PromisePolicy:
                 return Refusal(request, message, None, RejectReason.IMPOSSIBLE)
         return None
 
+    def _is_far_behind(self, request: Request, speed: PromptSpeed, scene: Scene) -> bool:
+        """Whether a newcomer would be the last of more than ``review`` looks at, and late."""
+        timely = scene.waiting.lanes[Lane.TIMELY]
+        return (
+            len(timely) > REVIEW_MOST
+            and request.due_s >= timely[-1].due_s
+            and speed.free_s + (scene.waiting.timely_tokens + request.uncached) / speed.tokens_per_s > request.due_s
+        )
+
     def _prompts(self, scene: Scene) -> Iterator[Request]:
         """Everybody whose answer has not begun, and who has a promise, in order of due times: the first of them."""
         begun = [each for each in scene.running if not each.deferrable and prompt_left(each) > 1]
@@ -174,7 +188,8 @@ class PromisePolicy:
         tokens_per_s = self._tokens_per_s / self._ttft_margin.value
         returning = sum(len(request.tokens) for request in scene.waiting.lanes[Lane.RETURNING])
         read_s = (model.predict_s(1, 1, 0, READS_PROBE) - model.predict_s(1, 1, 0, 0.0)) / READS_PROBE
-        return PromptSpeed(free_s + REPLY_S + returning / tokens_per_s, tokens_per_s, read_s, self._step_s)
+        free_s += REPLY_S + returning / tokens_per_s
+        return PromptSpeed(free_s, tokens_per_s, read_s, self._step_s, room_tokens=scene.room_tokens)
 
     # What a step takes.
 
@@ -194,8 +209,10 @@ class PromisePolicy:
         if not count:
             time_s = max(time_s, self._whole_prompt_s(now, load, scene))
         deferrable_s = min(time_s, self._ttft_s * DEFERRABLE_SHARE_OF_TTFT)
-        if self._is_their_turn(load):
-            time_s, deferrable_s = 0.0, time_s
+        if self._is_their_turn(load, scene):
+            tokens = count + CHUNK_TOKENS_MIN
+            least_s = self.model.tail_s(tokens, count + 1, context, CHUNK_TOKENS_MIN**2 / 2)
+            time_s, deferrable_s = 0.0, max(time_s, least_s)
         self._last = TimeAllowance(self.model, scene.max_step_tokens, time_s, deferrable_s)
         return self._last
 
@@ -237,10 +254,12 @@ class PromisePolicy:
         left = prompt_left(request)
         return self.model.tail_s(left, 1, 0, left * (len(request.tokens) - left / 2))
 
-    def _is_their_turn(self, load: Load) -> bool:
+    def _is_their_turn(self, load: Load, scene: Scene) -> bool:
         """Whether this step is for work that was promised nothing, because none had room for it for long."""
-        if self._last is not None and (load.deferrable_decodes or load.deferrable_prefills):
-            self._starved = 0 if self._last.deferrable_tokens else self._starved + 1
+        lanes = scene.waiting.lanes
+        if load.deferrable_decodes or load.deferrable_prefills or lanes[Lane.BATCH] or lanes[Lane.LATE]:
+            got_some = self._last is not None and self._last.deferrable_tokens
+            self._starved = 0 if got_some else self._starved + 1
         if self._starved < STARVED_STEPS:
             return False
         self._starved = 0

@@ -64,11 +64,16 @@ class KVForecast:
         if self._is_protected(request):
             self._reserved_blocks += self._peak(request)
 
-    def _peak_blocks(self, candidate: Request) -> int:
+    def room_tokens(self) -> int:
+        """How many tokens more would fit at the peak."""
+        shared = self._table_blocks - self._cache.pool.referenced
+        return (self._usable - self._peak_blocks() + shared) * self._cache.block_size
+
+    def _peak_blocks(self, candidate: Request | None = None) -> int:
         """The peak with the candidate among those running, as if nothing were shared; at most a block each too high."""
         peak = held = 0
         slack = self._cache.block_size - 1  # of each one's last block
-        entries = sorted([*self._entries, self._entry(candidate)], reverse=True)
+        entries = sorted([*self._entries, self._entry(candidate)] if candidate else self._entries, reverse=True)
         for count, (growth, tokens) in enumerate(entries, start=1):
             held += tokens + slack
             peak = max(peak, held + growth * count)

@@ -14,17 +14,18 @@ JUDGED_MIN = 40
 PERIOD_S = 2.0
 """seconds between two moves."""
 WIDEN = 1.1
-NARROW = 0.01
+NARROW = 0.8
+"""What is left of a margin's excess after a move down."""
 GOOD = 0.98
 """From this share kept on, the margin may be narrower. Between it and the target nothing moves."""
-MARGIN_MAX = 2.0
+MARGIN_MAX = 1.6
 
 
 class Margin:
-    """A factor on predicted times, from 1 to ``MARGIN_MAX``, for one kind of promise."""
+    """A factor on predicted times, from ``least`` to ``MARGIN_MAX``, for one kind of promise."""
 
-    def __init__(self, value: float = 1.0) -> None:
-        self.value = value
+    def __init__(self, least: float = 1.0) -> None:
+        self.value = self._least = least
         self._kept = 0
         self._judged = 0
         self._binding = False
@@ -46,7 +47,7 @@ class Margin:
         if share < TARGET_ATTAINMENT and self._binding:
             self.value = min(self.value * WIDEN, MARGIN_MAX)
         elif share >= GOOD and self._binding:
-            self.value = max(self.value - NARROW, 1.0)
+            self.value = self._least + (self.value - self._least) * NARROW
         self._kept = self._judged = 0
         self._binding = False
         self._since_s = now

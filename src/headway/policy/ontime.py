@@ -33,6 +33,8 @@ class PromptSpeed:
     """Time of reading one position of earlier context, for one token."""
     step_s: float
     """How long a full step is: tokens come at its end."""
+    room_tokens: float = inf
+    """Tokens of KV cache for those that wait."""
     first_s: float = inf
     """The time of the first prompt as a step of its own; ``inf`` if it can't have one."""
 
@@ -49,7 +51,8 @@ def prompt_left(request: Request) -> int:
 
 
 def must_leave(now: float, prompts: Iterable[Request], speed: PromptSpeed) -> list[tuple[Request, float]]:
-    """Whom to drop so that all others are on time, as far as anyone may be dropped, and how late somebody would be.
+    """Whom to drop so that all others are on time and fit the cache, as far as anyone may be dropped, and how late
+    somebody would be.
 
     ``prompts``: those begun and those that wait, in order of due times. Of the latter, whoever could not be on time
     even as the next one is dropped as well.
@@ -58,6 +61,7 @@ def must_leave(now: float, prompts: Iterable[Request], speed: PromptSpeed) -> li
     still_open_s = now - ANSWER_S
     step_s, first_s = speed.step_s, speed.first_s
     ahead_s = 0.0  # the work of all so far
+    room = speed.room_tokens
     open_: list[tuple[float, int, float, Request]] = []  # those that may be dropped, the dearest first
     for request in prompts:
         work_s = speed.work_s(request)
@@ -67,16 +71,18 @@ def must_leave(now: float, prompts: Iterable[Request], speed: PromptSpeed) -> li
             dropped.append((request, late_s))
             continue
         ahead_s += work_s
+        room -= request.uncached if waits else 0
         if waits and request.submitted_s > still_open_s:
             heappush(open_, (-work_s / request.spec.weight, -request.order, work_s, request))
-        while (
-            open_
-            and (late_s := speed.free_s + min(ceil(ahead_s / step_s + SPARE_STEPS) * step_s, first_s) - request.due_s)
-            > 0.0
-        ):
+        while open_:
+            steps = ceil(ahead_s / step_s + SPARE_STEPS)
+            late_s = speed.free_s + min(steps * step_s, first_s) - request.due_s
+            if late_s <= 0.0 and room >= 0.0:
+                break
             _, _, gain_s, dearest = heappop(open_)
-            dropped.append((dearest, late_s))
+            dropped.append((dearest, max(late_s, step_s)))
             ahead_s -= gain_s
+            room += dearest.uncached
             if dearest is request:
                 break
         first_s = inf

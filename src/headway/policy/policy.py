@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from typing import Protocol
 
 from headway.policy.allowance import Allowance
@@ -17,13 +18,15 @@ from headway.policy.waiting import WaitingQueue
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """Where things stand: who runs (in rank order), who waits, how long answers tend to be, the cap on a step, and what
-    is in the step in flight, begun at ``step_began_s`` (None: none is in flight)."""
+    """Where things stand: who runs (in rank order), who waits, how long answers tend to be, the cap on a step, how many
+    tokens of KV cache there will be room for, as far as known, and what is in the step in flight, begun at
+    ``step_began_s`` (None: none is in flight)."""
 
     running: Sequence[Request]
     waiting: WaitingQueue
     outputs: OutputLengths
     max_step_tokens: int
+    room_tokens: float = inf
     step: StepShape | None = None
     step_began_s: float = 0.0
 

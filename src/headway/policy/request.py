@@ -94,6 +94,7 @@ class Request:
     first_token_s: float | None = None
     last_token_s: float = 0.0
     needs_history: bool = False
+    itl_s: float | None = None
     told: int = 0
     late_gaps: int = 0
 
@@ -112,6 +113,7 @@ class Request:
             deferrable=spec.objective.is_empty,
             arrived_s=arrived_s,
             submitted_s=now,
+            itl_s=spec.objective.itl_s,
             needs_history=spec.sampling.needs_history,
             due_s=arrived_s + min(ttft_s or math.inf, e2e_s or math.inf),
         )
@@ -149,9 +151,18 @@ class Request:
         e2e_s = self.objective.e2e_s
         return self.ttft_kept and self.itl_kept and (e2e_s is None or now - self.arrived_s <= e2e_s)
 
+    def tell(self, now: float) -> None:
+        """A token of it goes out."""
+        if self.told == 0:
+            self.first_token_s = now
+        elif self.itl_s is not None and now - self.last_token_s > self.itl_s:
+            self.late_gaps += 1
+        self.told += 1
+        self.last_token_s = now
+
     def demote(self) -> None:
         """Promise it nothing any more."""
-        self.service_class, self.objective = BATCH.name, NO_PROMISE
+        self.service_class, self.objective, self.itl_s = BATCH.name, NO_PROMISE, None
         self.deferrable, self.due_s = True, math.inf
 
     def move(self, state: State) -> None:

@@ -285,10 +285,16 @@ class Scheduler:
         self._events.append(Demoted(request.request_id, request.service_class))
 
     def _scene(self) -> Scene:
-        step, most = self.in_flight, self.config.max_step_tokens
-        if step is None:
-            return Scene(self.running, self.waiting, self.outputs, most)
-        return Scene(self.running, self.waiting, self.outputs, most, step.shape, step.began_s)
+        step = self.in_flight
+        return Scene(
+            self.running,
+            self.waiting,
+            self.outputs,
+            self.config.max_step_tokens,
+            self._seats.room_tokens,
+            None if step is None else step.shape,
+            0.0 if step is None else step.began_s,
+        )
 
     # Parts of apply.
 
@@ -300,42 +306,38 @@ class Scheduler:
         return outcomes
 
     def _advance(self, now: float, request: Request, draws: bool, outcome: DrawnToken | FailedDraw | None) -> None:
-        """Take in what the step computed for one request, and the token it drew."""
-        request.computed += request.planned
-        request.planned = 0
-        if isinstance(outcome, FailedDraw):
-            self._finish(now, request, FinishReason.FAILED, outcome.reason)
-        elif draws and outcome is None:
-            self._finish(now, request, FinishReason.FAILED, "the executor returned no token")
-        else:
-            if request.computed >= (request.published + 1) * self.cache.block_size:
-                self.cache.publish(request)
-            if draws and outcome is not None:
-                self._take_token(now, request, outcome)
-            elif outcome is not None:
-                self.counters.discarded_tokens += 1
-
-    def _take_token(self, now: float, request: Request, drawn: DrawnToken) -> None:
-        """Append a token, and end the request if it is the last one.
+        """Take in what the step computed for one request, and the token it drew; end the request if it is the last one.
 
         A stop token counts as output, as its cost does, but is not told: it is no part of the answer.
         """
-        spec, token = request.spec, drawn.token
+        request.computed += request.planned
+        request.planned = 0
+        if outcome is None and not draws:
+            self._publish(request)
+            return
+        if not isinstance(outcome, DrawnToken):
+            reason = "the executor returned no token" if outcome is None else outcome.reason
+            self._finish(now, request, FinishReason.FAILED, reason)
+            return
+        self._publish(request)
+        if not draws:
+            self.counters.discarded_tokens += 1
+            return
+        spec, token = request.spec, outcome.token
         index = len(request.tokens) - len(spec.prompt)
         request.tokens.append(token)
         self.counters.output_tokens += 1
         if token in spec.sampling.stop_token_ids and index >= spec.sampling.min_tokens:
             self._finish(now, request, FinishReason.STOP)
             return
-        if request.told == 0:
-            request.first_token_s = now
-        elif request.objective.itl_s is not None and now - request.last_token_s > request.objective.itl_s:
-            request.late_gaps += 1
-        request.told += 1
-        request.last_token_s = now
-        self._events.append(TokenOut(spec.request_id, index, token, drawn.logprob, drawn.top))
+        request.tell(now)
+        self._events.append(TokenOut(spec.request_id, index, token, outcome.logprob, outcome.top))
         if index + 1 == spec.max_tokens:
             self._finish(now, request, FinishReason.LENGTH)
+
+    def _publish(self, request: Request) -> None:
+        if request.computed >= (request.published + 1) * self.cache.block_size:
+            self.cache.publish(request)
 
     # Endings.
 

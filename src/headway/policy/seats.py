@@ -16,6 +16,7 @@ from __future__ import annotations
 from bisect import insort
 from collections import deque
 from collections.abc import Iterable
+from math import inf
 
 from headway.policy.allowance import Allowance
 from headway.policy.batch import share_decodes
@@ -49,6 +50,7 @@ class Seats:
     ) -> None:
         self.running: list[Request] = []
         self.cache = cache
+        self.room_tokens = inf  # for those that start next, as far as known
         self.config = config
         self._waiting = waiting
         self._outputs = outputs
@@ -83,10 +85,12 @@ class Seats:
         self.running.remove(request)
         self._blocked.clear()
         self.cache.close(request)
+        self.room_tokens = self.room_tokens + len(request.tokens) if self.running else inf
 
     def clear(self) -> int:
         """The cache is lost: all that run wait again. Returns how many."""
         displaced, self.running = self.running, []
+        self.room_tokens = inf
         self._blocked.clear()
         for request in displaced:
             self._send_back(request)
@@ -137,6 +141,8 @@ class Seats:
                 may_start = may_start and self._counters.preemptions == before
             else:
                 break
+        if self._forecast is not None and not deferrable:
+            self.room_tokens = float(self._forecast.room_tokens())
         return chosen
 
     # Starting.

@@ -23,11 +23,13 @@ class Lane(IntEnum):
 class WaitingQueue:
     """Requests by lane, and in a lane by key (the policy's: a due time, or 0 for order of arrival), then by arrival.
 
-    ``tokens``: all tokens of those waiting. Adding and removing find their place by bisection.
+    ``tokens``: all tokens of those waiting; ``timely_tokens``: those that the timely ones have to compute. Adding and
+    removing find their place by bisection.
     """
 
     def __init__(self) -> None:
         self.tokens = 0
+        self.timely_tokens = 0
         self.lanes: tuple[list[Request], ...] = tuple([] for _ in Lane)
 
     def __len__(self) -> int:
@@ -47,6 +49,8 @@ class WaitingQueue:
         request.lane, request.key = lane, key
         insort(self.lanes[lane], request, key=_place)
         self.tokens += len(request.tokens)
+        if lane is Lane.TIMELY:
+            self.timely_tokens += request.uncached
 
     def remove(self, request: Request) -> None:
         lane = self.lanes[request.lane]
@@ -54,6 +58,8 @@ class WaitingQueue:
         assert lane[index : index + 1] == [request], f"{request.request_id} does not wait"
         del lane[index]
         self.tokens -= len(request.tokens)
+        if request.lane == Lane.TIMELY:
+            self.timely_tokens -= request.uncached
 
 
 def _place(request: Request) -> tuple[float, int]:
