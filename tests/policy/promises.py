@@ -4,6 +4,7 @@ something to."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from random import Random
 from typing import TypeVar
 
 from headway.policy import invariants
@@ -148,3 +149,25 @@ class Machine:
         if len(self.plans) % 16 == 0:  # every block is looked at
             invariants.check(self.scheduler)
         invariants.check_ledger(self.scheduler)
+
+
+def flood(world: Machine, seconds: float, per_s: float, *, may_demote: bool = False, seed: int = 0) -> list[str]:
+    """Requests at random, while the machine runs; those that were let in."""
+    random = Random(seed)
+    admitted: list[str] = []
+    next_s, number = world.now, 0
+    end_s = world.now + seconds
+    while world.now < end_s:
+        while next_s <= world.now:
+            name = f"r{number}-{next_s:.3f}"
+            spec = promised(
+                name, random.choice([20, 50, 200]), random.choice([5, 20]), may_demote=may_demote, arrived_s=next_s
+            )
+            if not isinstance(world.submit(spec)[0], Rejected):
+                admitted.append(name)
+            number += 1
+            next_s += random.expovariate(per_s)
+        if world.step() is None:
+            world.now = next_s
+    world.run()
+    return admitted

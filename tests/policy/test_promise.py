@@ -5,12 +5,11 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
-from random import Random
 
 import pytest
 
 from headway.policy.allowance import TimeAllowance
-from headway.policy.controller import ITL_MARGIN_FIRST, STARVED_STEPS, STEP_MAX_S, PromiseConfig, PromisePolicy
+from headway.policy.controller import ITL_MARGIN_MIN, STARVED_STEPS, STEP_MAX_S, PromiseConfig, PromisePolicy
 from headway.policy.events import Demoted, Finished, FinishReason, Rejected, RejectReason, TokenOut
 from headway.policy.margin import MARGIN_MAX, WIDEN
 from headway.policy.plan import StepPlan
@@ -24,6 +23,7 @@ from tests.policy.promises import (
     KnownModel,
     Machine,
     batch,
+    flood,
     promised,
     request,
     scene,
@@ -148,6 +148,24 @@ def busy(world: Machine, decodes: int) -> None:
     assert len(world.token_times) >= decodes
 
 
+@pytest.mark.parametrize("begun", [True, False], ids=["that runs", "that waits"])
+def test_batch_never_starves_outright(begun: bool) -> None:
+    world = machine()
+    if begun:
+        world.submit(batch("b", 8, max_tokens=50))
+        world.step()
+    busy(world, 30)
+    if not begun:
+        world.submit(batch("b", 8, max_tokens=50))
+    first = len(world.plans)
+    for _ in range(10 * (STARVED_STEPS + 2)):
+        world.step()
+    turns = [number for number, plan in enumerate(world.plans[first:]) if of_batch(plan)]
+    assert len(turns) >= 8, "some of the work is done, though a step is always full"
+    gaps = [later - earlier for earlier, later in pairwise([0, *turns])]
+    assert max(gaps) <= STARVED_STEPS + 2
+
+
 def test_batch_waits_where_there_is_no_room() -> None:
     world = machine()
     busy(world, 30)
@@ -159,28 +177,6 @@ def test_batch_waits_where_there_is_no_room() -> None:
 
 
 # Who comes in.
-
-
-def flood(world: Machine, seconds: float, per_s: float, *, may_demote: bool = False, seed: int = 0) -> list[str]:
-    """Requests at random, while the machine runs; those that were let in."""
-    random = Random(seed)
-    admitted: list[str] = []
-    next_s, number = world.now, 0
-    end_s = world.now + seconds
-    while world.now < end_s:
-        while next_s <= world.now:
-            name = f"r{number}-{next_s:.3f}"
-            spec = promised(
-                name, random.choice([20, 50, 200]), random.choice([5, 20]), may_demote=may_demote, arrived_s=next_s
-            )
-            if not isinstance(world.submit(spec)[0], Rejected):
-                admitted.append(name)
-            number += 1
-            next_s += random.expovariate(per_s)
-        if world.step() is None:
-            world.now = next_s
-    world.run()
-    return admitted
 
 
 def attainment(world: Machine) -> float:
@@ -295,7 +291,7 @@ def test_promises_can_be_changed_while_it_runs() -> None:
 def test_a_model_that_is_too_hopeful_is_corrected_within_bounds() -> None:
     """Number 18: each move is small, and the margin keeps to its bounds; once steps are right again, it comes back."""
     world = machine(factor=0.6)
-    margins = [ITL_MARGIN_FIRST]
+    margins = [ITL_MARGIN_MIN]
     for seed in range(12):
         flood(world, 2.0, 60.0, seed=seed)
         margins.append(world.scheduler.policy.numbers()["itl_margin"])
