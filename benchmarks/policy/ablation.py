@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from benchmarks.policy.figures import Figure, say
 from benchmarks.policy.pool import Pool
 from benchmarks.policy.setting import AIMD, HEADWAY, Case, Setting
-from benchmarks.policy.trial import LEAST_SHARE, Scale, Trials, estimate
+from benchmarks.policy.trial import FULL, LEAST_SHARE, QUICK, Scale, Trials, estimate
 from headway.policy.controller import PromiseConfig
 
 HARDWARE = "h100-llama-8b"
@@ -27,7 +27,6 @@ PARTS = (
     HEADWAY,
 )
 LOADS = (1.0, 2.0)
-SCALE = {False: Scale(calls=1000, seeds=(1, 2)), True: Scale(calls=400, seeds=(1,))}
 LABELS = {"static": "best static", "and_order": "+ order", "and_admission": "+ admission", "headway": "+ batch fill"}
 
 
@@ -41,7 +40,7 @@ class Worth:
 
 
 def measure(*, quick: bool, pool: Pool) -> dict[str, Figure]:
-    scale = SCALE[quick]
+    scale = QUICK if quick else FULL
     settings = [*(Setting.static(RUNNING, tokens) for tokens in STATIC), AIMD, *PARTS[:-1]]
     whole = dict(
         zip(WORKLOADS, pool.map(capacity_of, [(name, HEADWAY, scale, None) for name in WORKLOADS]), strict=True)

@@ -15,7 +15,7 @@ from statistics import geometric_mean
 from benchmarks.policy.figures import Figure, ratio, say
 from benchmarks.policy.pool import Pool
 from benchmarks.policy.setting import AIMD, HEADWAY, PREFILL_FIRST, VLLM, Case, Setting
-from benchmarks.policy.trial import LEAST_SHARE, TOLERANCE, Scale, Trials, estimate
+from benchmarks.policy.trial import FULL, LEAST_SHARE, QUICK, TOLERANCE, Scale, Trials, estimate
 from headway.sim.hardware import HARDWARE
 
 WORKLOADS = ("chat", "bursty-chat", "mixed", "tight", "azure-conv", "azure-code", "mooncake", "chat+batch")
@@ -25,15 +25,9 @@ CPU_RUNNING = (4, 16, 64)
 CPU_STEP_TOKENS = (16, 32, 64, 128, 256, 1024)
 QUICK_WORKLOADS = ("chat", "mixed", "tight")
 QUICK_HARDWARE = ("h100-llama-8b",)
-BURSTY = ("bursty-chat", "azure-code")
-BURSTY_FACTOR = 2
-"""So many times the calls where they come in bursts, for figures as steady as elsewhere."""
 NONE_SHARE = 0.01
 FURTHER = 1.15
 """How far beyond what is known a search looks first."""
-
-FULL = Scale(calls=800, seeds=(1, 2))
-QUICK = Scale(calls=400, seeds=(1,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +64,6 @@ def grid(hardware: str, *, quick: bool) -> list[Setting]:
 
 def search(case: Case, scale: Scale, quick: bool) -> Searched:
     """Everything about one case. Runs in another process."""
-    scale = _scale(case, scale)
     expected = estimate(case)
     least = LEAST_SHARE * expected
     trials = Trials(case, HEADWAY, scale)
@@ -93,7 +86,7 @@ def search(case: Case, scale: Scale, quick: bool) -> Searched:
 
 def search_one(case: Case, setting: Setting, scale: Scale, near: float) -> float:
     """One point of the grid, in full. Runs in another process."""
-    return Trials(case, setting, _scale(case, scale)).capacity(*_around(near), LEAST_SHARE * estimate(case))
+    return Trials(case, setting, scale).capacity(*_around(near), LEAST_SHARE * estimate(case))
 
 
 def measure(*, quick: bool, pool: Pool) -> dict[str, Figure]:
@@ -104,9 +97,9 @@ def measure(*, quick: bool, pool: Pool) -> dict[str, Figure]:
     ]
     scale = QUICK if quick else FULL
     found = pool.map(search, [(case, scale, quick) for case in cases])
-    figures: dict[str, Figure] = {"capacity_calls": scale.calls, "capacity_seeds": len(scale.seeds)}
+    figures: dict[str, Figure] = {"capacity_seeds": len(scale.seeds)}
     for each in found:
-        figures |= each.case.stated() | _figures(each)
+        figures |= each.case.stated() | {f"{each.case}_calls": scale.calls_of(each.case)} | _figures(each)
     for hardware in dict.fromkeys(case.hardware for case in cases):
         figures |= _single([each for each in found if each.case.hardware == hardware], scale, pool)
     return figures
@@ -164,10 +157,6 @@ def _single(found: list[Searched], scale: Scale, pool: Pool) -> dict[str, Figure
         figures[f"{each.case}_headway_over_best_single"] = ratio(each.adaptive, rates[single, each.case])
     say(f"{hardware}: best for all workloads: {single}, {mean(single):.2f} of the best for each")
     return figures
-
-
-def _scale(case: Case, scale: Scale) -> Scale:
-    return Scale(scale.calls * BURSTY_FACTOR, scale.seeds) if case.workload in BURSTY else scale
 
 
 def _around(rate: float) -> tuple[float, float]:

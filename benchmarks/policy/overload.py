@@ -18,7 +18,7 @@ from benchmarks.policy.figures import Figure, ratio, say
 from benchmarks.policy.outcome import Outcome, promised_names
 from benchmarks.policy.pool import Pool
 from benchmarks.policy.setting import FAIR, HEADWAY, VLLM, Case, Setting
-from benchmarks.policy.trial import LEAST_SHARE, Scale, Trials, estimate
+from benchmarks.policy.trial import FULL, LEAST_SHARE, QUICK, Scale, Trials, estimate
 from headway.policy.slo import TARGET_ATTAINMENT
 from headway.sim.arrivals import Stages, Steady
 from headway.sim.clients import OPENAI_SDK
@@ -42,18 +42,18 @@ TABLE = {
 PROCESSES = {"poisson": "chat", "cv4": "bursty-chat"}
 LOADS = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0)
 QUICK_LOADS = (1.0, 2.0, 4.0)
-CAPACITY = {False: Scale(calls=1000, seeds=(1, 2)), True: Scale(calls=600, seeds=(1,))}
-CLIFF_SECONDS = {False: 80.0, True: 40.0}
+CLIFF_SECONDS = {False: 100.0, True: 40.0}
 """Of load, in virtual time."""
 LULL, RUSH = 0.7, 2.0
-STAGES_S = (20.0, 40.0, 60.0)
+STAGES_S = (30.0, 40.0, 60.0)
 NORMAL_S = {"poisson": 5.0, "cv4": 15.0}
 LOOK_EVERY_S = 0.25
 
 
 def measure(*, quick: bool, pool: Pool) -> dict[str, Figure]:
     figures = _experiment(quick, pool)
-    capacities = pool.map(capacity_of, [(name, CAPACITY[quick]) for name in PROCESSES.values()])
+    scale = QUICK if quick else FULL
+    capacities = pool.map(capacity_of, [(name, scale) for name in PROCESSES.values()])
     rates = dict(zip(PROCESSES, capacities, strict=True))
     for process, rate in rates.items():
         figures[f"cliff_{process}_capacity"] = round(rate, 3)
@@ -114,7 +114,7 @@ def _cliff(rates: dict[str, float], quick: bool, pool: Pool) -> dict[str, Figure
     loads = QUICK_LOADS if quick else LOADS
     settings = (HEADWAY, FAIR, VLLM)
     tasks = [
-        (PROCESSES[process], load, setting, rate, CLIFF_SECONDS[quick], CAPACITY[quick].seeds)
+        (PROCESSES[process], load, setting, rate, CLIFF_SECONDS[quick])
         for process, rate in rates.items()
         for setting in settings
         for load in loads
@@ -146,12 +146,10 @@ def _cliff(rates: dict[str, float], quick: bool, pool: Pool) -> dict[str, Figure
     return figures
 
 
-def run_cliff(
-    workload: str, load: float, setting: Setting, capacity: float, seconds: float, seeds: tuple[int, ...]
-) -> Outcome:
+def run_cliff(workload: str, load: float, setting: Setting, capacity: float, seconds: float) -> Outcome:
     """Runs in another process."""
-    trials = Trials(Case(HARDWARE, workload), setting, Scale(round(seconds * capacity * load), seeds))
-    return trials.outcome(load * capacity)
+    scale = Scale(round(seconds * capacity * load), 0.0, FULL.seeds)
+    return Trials(Case(HARDWARE, workload), setting, scale).outcome(load * capacity)
 
 
 # And back.

@@ -40,6 +40,9 @@ class Setting:
     max_step_tokens: int | None = None
     promise: PromiseConfig | None = None
 
+    def __str__(self) -> str:
+        return self.name
+
     @classmethod
     def static(cls, max_running: int, max_step_tokens: int) -> Setting:
         return cls(f"static_{max_running}x{max_step_tokens}", "static", max_running, max_step_tokens)

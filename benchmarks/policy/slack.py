@@ -22,7 +22,7 @@ from benchmarks.policy.outcome import Outcome, promised_names
 from benchmarks.policy.overload import HARDWARE, capacity_of
 from benchmarks.policy.pool import Pool
 from benchmarks.policy.setting import HEADWAY, Case, Setting
-from benchmarks.policy.trial import Scale
+from benchmarks.policy.trial import FULL, QUICK
 from headway.policy.slo import LATE_GAPS_SHARE
 from headway.policy.stepshape import StepShape
 from headway.sim.hardware import Hardware
@@ -36,7 +36,6 @@ SHARES = (0.3, 0.6, 0.9)
 STEP_TOKENS = (512, 1024, 2048, 4096, 8192)
 LARGE_STEP_TOKENS = 4096
 """To a step of so many the work of a conversation is added, to see what it takes."""
-CAPACITY = {False: Scale(calls=1000, seeds=(1, 2)), True: Scale(calls=600, seeds=(1,))}
 SECONDS = {False: 150.0, True: 50.0}
 WARM_UP_SHARE = 0.3
 NOBODY = 1e-6
@@ -52,7 +51,7 @@ def measure(*, quick: bool, pool: Pool) -> dict[str, Figure]:
     figures: dict[str, Figure] = {
         f"slack_batch_alone_{setting.name}_tok_s": round(each.throughput, 1) for setting, each in alone.items()
     }
-    [capacity] = pool.map(capacity_of, [("chat", CAPACITY[quick])])
+    [capacity] = pool.map(capacity_of, [("chat", QUICK if quick else FULL)])
     figures["slack_conversational_capacity"] = round(capacity, 3)
     tasks = [(share * capacity, seconds) for share in SHARES]
     for share, (outcome, taken) in zip(SHARES, pool.map(run_together, tasks), strict=True):

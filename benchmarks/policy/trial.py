@@ -21,7 +21,7 @@ from headway.sim.capacity import capacity
 from headway.sim.result import Result, Window
 from headway.sim.run import simulate
 
-WINDOW = (0.3, 0.95)
+WINDOW = (0.4, 0.98)
 """Shares of a run's time between which a call must come to be counted."""
 LEAST_SHARE = 1 / 16
 """Rates below this share of the estimate count as not kept, without being tried."""
@@ -34,10 +34,22 @@ ESTIMATE_CALLS = 500
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """How long runs are, and how many."""
+    """How long runs are: so many calls, and at least as many as come in so many seconds at the machine's estimate.
+
+    An answer is under way for half a minute where ITL is at its limit, and only after that is a load as heavy as it
+    will be: shorter runs flatter whoever lets in the most.
+    """
 
     calls: int
+    seconds: float
     seeds: tuple[int, ...]
+
+    def calls_of(self, case: Case) -> int:
+        return max(self.calls, round(self.seconds * estimate(case)))
+
+
+FULL = Scale(calls=1000, seconds=150.0, seeds=(1,))
+QUICK = Scale(calls=400, seconds=50.0, seeds=(1,))
 
 
 class TooManyLate(Exception):
@@ -51,7 +63,7 @@ class Trials:
         self.workload = case.tailored()
         self.hardware = case.machine
         self.maker = setting.maker(self.hardware, self.workload)
-        self._calls = scale.calls
+        self._calls = scale.calls_of(case)
         self._promised = promised_names(self.workload)
         self._tried: dict[float, float] = {}
         self._offered = {seed: self._count(seed) for seed in scale.seeds}
