@@ -25,7 +25,7 @@ class SchedulerConfig:
     max_queued_requests: int = 2048
     max_queued_tokens: int = 1 << 20
     kv_watermark: float = 0.02
-    kv_deferrable_watermark: float = 0.3
+    kv_deferrable_watermark: float = 0.15
     kv_lookahead_tokens: int = 256
     max_preemptions: int = 3
 

@@ -36,12 +36,15 @@ REVIEW_MOST = 64
 """Of those that wait, so many are looked at; who comes behind them is judged by the sum of all."""
 STEP_SHARE_OF_TTFT = 1 / 3
 """A step in which nobody decodes takes at most this share of the tightest TTFT: somebody may come when it has begun."""
-DEFERRABLE_SHARE_OF_TTFT = 1 / 4
-"""The same for a step that is filled up with work that was promised nothing."""
+DEFERRABLE_SHARES_OF_TTFT = (1 / 12, 1 / 4)
+"""The same for a step that is filled up with work that was promised nothing: on a machine full of promises, and on one
+that has half its time to spare or more."""
 STEP_MAX_S = 0.25
 """A step without any promise to look at."""
 STARVED_STEPS = 20
-"""If so many steps in a row had no room for work that was promised nothing, the next one is for it."""
+"""If so many steps in a row had no room for work that was promised nothing, there is some in the next one:"""
+TURN_SHARE = 0.2
+"""so much of its time."""
 ITL_MARGIN_MIN = 1.01
 """A step that is planned to end to the microsecond ends late every other time."""
 REPLY_S = 0.005
@@ -208,11 +211,12 @@ class PromisePolicy:
         time_s = self._step_s
         if not count:
             time_s = max(time_s, self._whole_prompt_s(now, load, scene))
-        deferrable_s = min(time_s, self._ttft_s * DEFERRABLE_SHARE_OF_TTFT)
+        deferrable_s = min(time_s, self._ttft_s * self._deferrable_share())
         if self._is_their_turn(load, scene):
             tokens = count + CHUNK_TOKENS_MIN
             least_s = self.model.tail_s(tokens, count + 1, context, CHUNK_TOKENS_MIN**2 / 2)
-            time_s, deferrable_s = 0.0, max(time_s, least_s)
+            deferrable_s = max(time_s, least_s)
+            time_s *= 1.0 - TURN_SHARE
         self._last = TimeAllowance(self.model, scene.max_step_tokens, time_s, deferrable_s)
         return self._last
 
@@ -231,6 +235,12 @@ class PromisePolicy:
     def _ttft_s(self) -> float:
         """The tightest promise of a first token that somebody may come with."""
         return self._tightest.ttft_s if self._tightest.ttft_s < inf else self._default.ttft_s or inf
+
+    def _deferrable_share(self) -> float:
+        """The fuller the machine is with promises, the less a newcomer may be kept waiting for other work."""
+        headroom = 1.0 - min(self._price.load, 1.0)
+        least, most = DEFERRABLE_SHARES_OF_TTFT
+        return max(least, most * min(1.0, 2.0 * headroom))
 
     def _pace_s(self, now: float, request: Request, scene: Scene) -> float:
         """The gap at which a request with a promise for its end gets there; no limit if it can't any more."""
@@ -255,7 +265,7 @@ class PromisePolicy:
         return self.model.tail_s(left, 1, 0, left * (len(request.tokens) - left / 2))
 
     def _is_their_turn(self, load: Load, scene: Scene) -> bool:
-        """Whether this step is for work that was promised nothing, because none had room for it for long."""
+        """Whether this step must have room for work that was promised nothing, since none had for long."""
         lanes = scene.waiting.lanes
         if load.deferrable_decodes or load.deferrable_prefills or lanes[Lane.BATCH] or lanes[Lane.LATE]:
             got_some = self._last is not None and self._last.deferrable_tokens

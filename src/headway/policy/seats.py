@@ -142,7 +142,8 @@ class Seats:
             else:
                 break
         if self._forecast is not None and not deferrable:
-            self.room_tokens = float(self._forecast.room_tokens())
+            giving_way = sum(len(request.tokens) for request in self.running if request.deferrable)
+            self.room_tokens = float(self._forecast.room_tokens() + giving_way)
         return chosen
 
     # Starting.
