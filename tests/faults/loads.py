@@ -7,6 +7,7 @@ capacity is about ``CAPACITY`` requests a second, and a minute takes a fraction 
 from __future__ import annotations
 
 from functools import cache
+from typing import cast
 
 from headway.policy.controller import PromisePolicy
 from headway.policy.plan import Executor, ExecutorInfo
@@ -18,7 +19,7 @@ from headway.policy.steptime import StepTimeModel
 from headway.sim.arrivals import Load
 from headway.sim.clients import IMPATIENT, Client
 from headway.sim.faults import NO_FAULTS, Faults
-from headway.sim.hardware import HARDWARE
+from headway.sim.hardware import HARDWARE, LinearHardware
 from headway.sim.record import Record
 from headway.sim.result import Result, Window
 from headway.sim.run import simulate
@@ -27,7 +28,7 @@ from headway.sim.workloads import named
 from headway.simulate import calibrated
 from tests.policy.promises import KnownModel
 
-MACHINE = HARDWARE["cpu-smollm2-135m"]
+MACHINE = cast(LinearHardware, HARDWARE["cpu-smollm2-135m"])
 CHAT = named("chat").scaled(lengths=1 / 16, promise=2.0)
 CLASSES = ServiceClasses(
     [ServiceClass(name=CONVERSATIONAL.name, objective=scale_objective(CONVERSATIONAL.objective, 2.0))]

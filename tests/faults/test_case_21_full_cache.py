@@ -14,6 +14,9 @@ from headway.policy.policies import build
 from headway.policy.policy import Policy
 from headway.policy.scheduler import SchedulerConfig
 from headway.policy.slo import CONVERSATIONAL, Objective, ServiceClasses
+from headway.sim.result import Window
+from headway.sim.run import simulate
+from tests.faults.loads import CAPACITY, CHAT, MACHINE, make
 from tests.policy.promises import KnownModel
 from tests.policy.world import World, info, spec
 
@@ -76,3 +79,17 @@ def test_case_21_batch_gives_way_before_others() -> None:
         elif isinstance(event, Finished):
             running.discard(event.request_id)
     assert sum(put_off.values()) > 0
+
+
+def test_case_21_more_room_is_never_worse() -> None:
+    """Number 21: goodput past capacity, from a cache that is far too small to one that is not."""
+    goodputs = [goodput_with(kv_blocks) for kv_blocks in (24, 48, 96, 192, 4096)]
+    assert all(later >= 0.95 * max(goodputs[:number]) for number, later in enumerate(goodputs) if number), goodputs
+    assert goodputs[0] < 0.9 * goodputs[-1], f"the smallest was not small: {goodputs}"
+
+
+def goodput_with(kv_blocks: int) -> float:
+    seconds = 60.0
+    machine = replace(MACHINE, info=replace(MACHINE.info, kv_blocks=kv_blocks, context_tokens=16 * kv_blocks))
+    result = simulate(CHAT, machine, make, rate=1.5 * CAPACITY, seconds=seconds, seed=1, window=Window(0.0, seconds))
+    return result.summary().goodput
