@@ -10,7 +10,6 @@ from headway.policy.kv import KVCache
 from headway.policy.outputs import OutputLengths
 from headway.policy.request import Request
 
-
 PROMISED_VARIES = 0.3
 """Requests with a promise come and go by chance: they may soon hold so much more than now. (With a hundred of them this
 is three standard deviations; without it, 2 % of chats were refused at 90 % load for want of blocks that batch held.)"""
