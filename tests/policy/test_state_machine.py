@@ -8,9 +8,15 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
+from headway.policy import invariants
+from headway.policy.controller import PromiseConfig
 from headway.policy.events import FinishReason, Rejected, RejectReason
 from headway.policy.plan import DrawnToken, ExecutorInfo, StepResult
+from headway.policy.policies import build
+from headway.policy.policy import Policy
 from headway.policy.scheduler import SchedulerConfig
+from headway.policy.slo import NO_PROMISE, Objective, ServiceClasses
+from tests.policy.promises import KnownModel
 from tests.policy.world import World, spec
 
 CONTEXT_TOKENS = 20
@@ -32,17 +38,42 @@ CONFIGS = st.builds(
     kv_lookahead_tokens=st.sampled_from([0, 4]),
     max_preemptions=st.sampled_from([3, 1, 0]),
 )
+POLICIES = st.builds(
+    lambda name, factor, promise: build(name, model=KnownModel(factor), promise=promise),
+    st.sampled_from(["headway", "headway", "static", "prefill-first"]),
+    st.sampled_from([1.0, 3.0, 1 / 3]),
+    st.builds(
+        PromiseConfig,
+        never_shed=st.booleans(),
+        fair=st.booleans(),
+        order=st.booleans(),
+        admission=st.booleans(),
+        batch_fill=st.booleans(),
+    ),
+)
+OBJECTIVES = st.sampled_from(
+    [
+        NO_PROMISE,
+        NO_PROMISE,
+        Objective(ttft_s=1.0, itl_s=0.1),
+        Objective(ttft_s=0.03, itl_s=0.02),
+        Objective(ttft_s=0.001),
+        Objective(e2e_s=0.3),
+    ]
+)
 PROMPTS = st.lists(st.integers(0, 1), min_size=1, max_size=6)
 NUMBERS = st.integers(0, 7)
+TURNS = 25
+"""Steps that one without a promise may have to let pass."""
 
 
 class SchedulerMachine(RuleBasedStateMachine):
     """Requests over an alphabet of two tokens, so that prefixes are shared; ``World`` checks after every call."""
 
-    @initialize(info=INFOS, config=CONFIGS, crowd=st.sampled_from([4, 2, 0]))
-    def start(self, info: ExecutorInfo, config: SchedulerConfig, crowd: int) -> None:
+    @initialize(info=INFOS, config=CONFIGS, policy=POLICIES, crowd=st.sampled_from([4, 2, 0]))
+    def start(self, info: ExecutorInfo, config: SchedulerConfig, policy: Policy, crowd: int) -> None:
         """``crowd`` long answers are there from the start, so that blocks run out soon."""
-        self.world = World(info, config)
+        self.world = World(info, config, policy)
         self.cut_short: set[str] = set()
         self.results: list[StepResult] = []
         self.stale = 0
@@ -57,9 +88,19 @@ class SchedulerMachine(RuleBasedStateMachine):
         min_tokens=st.integers(0, 3),
         salt=st.sampled_from([b"", b"tenant"]),
         patience_s=st.sampled_from([None, None, None, 0.05]),
+        objective=OBJECTIVES,
+        may_demote=st.booleans(),
     )
     def submit(
-        self, prompt: list[int], max_tokens: int, copies: int, min_tokens: int, salt: bytes, patience_s: float | None
+        self,
+        prompt: list[int],
+        max_tokens: int,
+        copies: int,
+        min_tokens: int,
+        salt: bytes,
+        patience_s: float | None,
+        objective: Objective,
+        may_demote: bool,
     ) -> None:
         """One prompt, drawn from several times, as with ``n``."""
         for seed in range(copies):
@@ -75,6 +116,8 @@ class SchedulerMachine(RuleBasedStateMachine):
                 deadline_s=None if patience_s is None else self.world.now + patience_s,
                 salt=salt,
             )
+            if not objective.is_empty:
+                request = replace(request, service_class="conversational", objective=objective, may_demote=may_demote)
             self.world.submit(request)
 
     def live(self, number: int) -> str | None:
@@ -151,6 +194,12 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.world.now += elapsed_s
         self.world.expire()
 
+    @rule(max_step_tokens=st.sampled_from([1, 8, 64]), itl_s=st.sampled_from([0.005, 0.1]))
+    def configure(self, max_step_tokens: int, itl_s: float) -> None:
+        scheduler = self.world.scheduler
+        classes = ServiceClasses().with_objective("conversational", Objective(ttft_s=0.3, itl_s=itl_s))
+        scheduler.configure(replace(scheduler.config, max_step_tokens=max_step_tokens), classes)
+
     @rule()
     def lose_executor(self) -> None:
         if self.world.executor.plan is not None:  # its result comes all the same, too late
@@ -166,19 +215,14 @@ class SchedulerMachine(RuleBasedStateMachine):
             world.finish()
         requests = world.scheduler.requests.values()
         attempts = 1 + world.scheduler.config.max_preemptions
-        world.run(steps=1 + attempts * sum(len(each.spec.prompt) + 2 * each.spec.max_tokens for each in requests))
-        expired = {name for name, end in world.history.ended.items() if end.reason is FinishReason.EXPIRED}
-        world.check_answers(but=frozenset(self.cut_short | expired))
-        self.check_counters()
-
-    def check_counters(self) -> None:
-        """Number 22: the counters are sums over the events."""
-        stats, counts = self.world.scheduler.stats(), self.world.history.counts
-        assert sum(stats.finished.values()) == counts["Finished"] == counts["Queued"]
-        assert sum(stats.rejected.values()) == counts["Rejected"]
-        assert stats.preemptions + stats.displaced == counts["Preempted"]
-        assert stats.output_tokens == sum(end.output_tokens for end in self.world.history.ended.values())
-        assert stats.stale_results == self.stale
+        work = sum(len(each.spec.prompt) + 2 * each.spec.max_tokens for each in requests)
+        world.run(steps=1 + attempts * work + TURNS * len(requests))
+        unserved = (FinishReason.EXPIRED, FinishReason.SHED)
+        cut = {name for name, end in world.history.ended.items() if end.reason in unserved}
+        world.check_answers(but=frozenset(self.cut_short | cut))
+        invariants.check_ledger(world.scheduler)
+        invariants.check_counters(world.scheduler, world.history)
+        assert world.scheduler.counters.stale_results == self.stale
 
 
 SchedulerMachine.TestCase.settings = settings(max_examples=200, stateful_step_count=50)
