@@ -26,6 +26,7 @@ PARTS = (
     Setting("and_admission", "headway", promise=PromiseConfig(batch_fill=False)),
     HEADWAY,
 )
+QUICK_WORKLOADS = ("chat", "chat+batch")
 LOADS = (1.0, 2.0)
 LABELS = {"static": "best static", "and_order": "+ order", "and_admission": "+ admission", "headway": "+ batch fill"}
 
@@ -41,11 +42,12 @@ class Worth:
 
 def measure(*, quick: bool, pool: Pool) -> dict[str, Figure]:
     scale = QUICK if quick else FULL
+    workloads = QUICK_WORKLOADS if quick else WORKLOADS
     settings = [*(Setting.static(RUNNING, tokens) for tokens in STATIC), AIMD, *PARTS[:-1]]
     whole = dict(
-        zip(WORKLOADS, pool.map(capacity_of, [(name, HEADWAY, scale, None) for name in WORKLOADS]), strict=True)
+        zip(WORKLOADS, pool.map(capacity_of, [(name, HEADWAY, scale, None) for name in workloads]), strict=True)
     )
-    searched = [(name, each, scale, whole[name]) for name in WORKLOADS for each in settings]
+    searched = [(name, each, scale, whole[name]) for name in workloads for each in settings]
     capacities = dict(zip(((task[:2]) for task in searched), pool.map(capacity_of, searched), strict=True))
     capacities |= {(name, HEADWAY): rate for name, rate in whole.items()}
     tasks = [(name, setting, scale, whole[name]) for name, setting in capacities]
@@ -84,8 +86,9 @@ def _figures(worth: dict[tuple[str, Setting], Worth]) -> dict[str, Figure]:
                 figures[f"{key}_goodput_{load:g}x"] = round(goodput, 3)
             if each.batch_throughput:
                 figures[f"{key}_batch_tok_s_1x"] = round(each.batch_throughput, 1)
-    say(f"| capacity / goodput at 1x / at 2x | {' | '.join(WORKLOADS)} |")
-    say("|---|" + "---|" * len(WORKLOADS))
+    workloads = list(dict.fromkeys(workload for workload, _ in worth))
+    say(f"| capacity / goodput at 1x / at 2x | {' | '.join(workloads)} |")
+    say("|---|" + "---|" * len(workloads))
     for name, row in rows.items():
         cells = (" / ".join(f"{value:.1f}" for value in (each.capacity, *each.goodput)) for each in row.values())
         say(f"| {LABELS.get(name, name)} | {' | '.join(cells)} |")

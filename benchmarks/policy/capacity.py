@@ -25,6 +25,7 @@ CPU_RUNNING = (4, 16, 64)
 CPU_STEP_TOKENS = (16, 32, 64, 128, 256, 1024)
 QUICK_WORKLOADS = ("chat", "mixed", "tight")
 QUICK_HARDWARE = ("h100-llama-8b",)
+VLLM_AS_STATIC = Setting.static(256, 2048)
 NONE_SHARE = 0.01
 FURTHER = 1.15
 """How far beyond what is known a search looks first."""
@@ -80,7 +81,10 @@ def search(case: Case, scale: Scale, quick: bool) -> Searched:
             static[setting.name] = trials.capacity(above, above * FURTHER, least)
         best = max(static.values())
     for setting in (VLLM, AIMD, PREFILL_FIRST):
-        others[setting.name] = Trials(case, setting, scale).capacity(*_around(best or expected), least)
+        if setting is VLLM and VLLM_AS_STATIC.name in static:
+            others[setting.name] = static[VLLM_AS_STATIC.name]
+        else:
+            others[setting.name] = Trials(case, setting, scale).capacity(*_around(best or expected), least)
     return Searched(case, others, static, outcome.by_class(), outcome.batch_throughput)
 
 
@@ -129,11 +133,11 @@ def _figures(found: Searched) -> dict[str, Figure]:
 def _single(found: list[Searched], scale: Scale, pool: Pool) -> dict[str, Figure]:
     """The best setting for all workloads of one machine."""
     settings = {setting.name: setting for setting in grid(found[0].case.hardware, quick=False)}
-    shortlist = dict.fromkeys([*(each.best for each in found), Setting.static(256, 2048).name])
+    shortlist = dict.fromkeys([*(each.best for each in found), VLLM_AS_STATIC.name])
     rates = {(name, each.case): each.static[name] for name in shortlist for each in found if name in each.static}
     missing = [(each, name) for name in shortlist for each in found if (name, each.case) not in rates]
     tasks = [
-        (each.case, settings.get(name, Setting.static(256, 2048)), scale, each.static[each.best] or estimate(each.case))
+        (each.case, settings.get(name, VLLM_AS_STATIC), scale, each.static[each.best] or estimate(each.case))
         for each, name in missing
     ]
     for (each, name), rate in zip(missing, pool.map(search_one, tasks), strict=True):

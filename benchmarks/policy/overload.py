@@ -41,7 +41,7 @@ TABLE = {
 """In SLO a second of the design's experiment with Moore-Hodgson, by workload and offered rate."""
 PROCESSES = {"poisson": "chat", "cv4": "bursty-chat"}
 LOADS = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0)
-QUICK_LOADS = (1.0, 2.0, 4.0)
+QUICK_LOADS = (1.0, 2.0)
 CLIFF_SECONDS = {False: 100.0, True: 40.0}
 """Of load, in virtual time."""
 LULL, RUSH = 0.7, 2.0
