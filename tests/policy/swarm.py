@@ -15,6 +15,7 @@ from random import Random
 from headway.policy import invariants
 from headway.policy.controller import PromiseConfig
 from headway.policy.events import FinishReason, Rejected
+from headway.policy.margin import MARGIN_MAX
 from headway.policy.plan import ExecutorInfo, StepPlan, StepResult
 from headway.policy.policies import build
 from headway.policy.policy import Policy
@@ -95,6 +96,10 @@ class Swarm:
         ended = {name for name, end in self.world.history.ended.items() if end.reason in unserved}
         self.world.check_answers(but=frozenset(self.cut_short | ended))
         invariants.check_counters(self.world.scheduler, self.world.history)
+        numbers = self.world.scheduler.policy.numbers()
+        assert all(map(math.isfinite, numbers.values())), f"18: {numbers}"
+        for name in {"ttft_margin", "itl_margin"} & set(numbers):
+            assert 1.0 <= numbers[name] <= MARGIN_MAX, f"18: {name} is {numbers[name]}"
 
     # The world as it is drawn.
 

@@ -9,6 +9,7 @@ import pytest
 
 from headway.policy import invariants
 from headway.policy.events import (
+    Demoted,
     Event,
     Finished,
     FinishReason,
@@ -62,6 +63,10 @@ def publish_a_block_before_it_is_full(scheduler: Scheduler) -> None:
     scheduler.cache.index.publish(request.block_table[-1], b"digest", b"", 2, request.tokens[:4])
 
 
+def keep_a_block_for_a_stranger(scheduler: Scheduler) -> None:
+    scheduler.cache.pool.keep(scheduler.running[0].block_table[0], b"stranger")
+
+
 def take_foreign_tokens_for_a_hit(scheduler: Scheduler) -> None:
     scheduler.running[0].tokens[1] += 1
 
@@ -104,6 +109,7 @@ def spend_too_much(scheduler: Scheduler) -> None:
         (write_to_a_shared_block, 3),
         (publish_a_block_before_it_is_full, 3),
         (take_foreign_tokens_for_a_hit, 5),
+        (keep_a_block_for_a_stranger, 3),
         (count_the_queue_wrong, 6),
         (lose_a_request, 7),
         (forget_that_it_runs, 7),
@@ -119,6 +125,27 @@ def test_damage_is_found_and_named(damage: Callable[[Scheduler], None], number: 
     damage(world.scheduler)
     with pytest.raises(AssertionError, match=rf"^{number}: "):
         invariants.check(world.scheduler)
+
+
+def test_a_request_that_was_counted_twice_or_not_at_all_is_found() -> None:
+    """Number 22."""
+    for change in (1, -1):
+        world = busy()
+        invariants.check_ledger(world.scheduler)
+        world.scheduler.ledger.of("batch").refused += change
+        with pytest.raises(AssertionError, match=r"^22: "):
+            invariants.check_ledger(world.scheduler)
+
+
+@pytest.mark.parametrize("counter", ["preemptions", "displaced", "output_tokens"])
+def test_a_counter_that_is_no_sum_over_the_events_is_found(counter: str) -> None:
+    world = busy()
+    world.finish()
+    world.run()
+    invariants.check_counters(world.scheduler, world.history)
+    setattr(world.scheduler.counters, counter, getattr(world.scheduler.counters, counter) + 1)
+    with pytest.raises(AssertionError, match=r"^22: "):
+        invariants.check_counters(world.scheduler, world.history)
 
 
 def test_a_plan_of_none_with_somebody_here_is_found() -> None:
@@ -145,6 +172,8 @@ END = Finished("a", FinishReason.LENGTH, 4, 1, 0)
         ([*START, replace(END, output_tokens=2)], 8),
         ([*START, replace(END, output_tokens=3, reason=FinishReason.STOP)], 8),
         ([Queued("a"), TokenOut("a", 0, 5)], 9),
+        ([*START[:2], Preempted("a", 0), replace(END, reason=FinishReason.SHED, output_tokens=0)], 9),
+        ([*START, Demoted("a", "batch")], 7),
     ],
 )
 def test_a_history_that_cannot_be_is_found(events: list[Event], number: int) -> None:

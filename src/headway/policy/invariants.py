@@ -16,8 +16,10 @@ its step in flight; ``History`` follows the events.
 12 a step is planned whenever somebody is here, and none when nobody is
 13 the queue and the running requests are in order; preemptions of one request are bounded
 
-The scheduler itself asserts number 14 (a request computed something before it is preempted again); 10, 15 and 16
-compare whole runs, and are tests.
+22 counters are sums over the events, and each request counts once for what became of it
+
+The scheduler itself asserts number 14 (a request computed something before it is preempted again). The others are
+tests: 10, 15, 16 and 24 compare whole runs, 17 reads the code, 18 to 21 and 23 are about many runs.
 """
 
 from __future__ import annotations
@@ -164,6 +166,7 @@ class History:
     output: dict[str, list[int]] = field(default_factory=dict)
     ended: dict[str, Finished] = field(default_factory=dict)
     running: set[str] = field(default_factory=set)
+    started: set[str] = field(default_factory=set)
     counts: Counter[str] = field(default_factory=Counter)
 
     def observe(self, events: list[Event]) -> None:
@@ -172,6 +175,7 @@ class History:
             if isinstance(event, Queued):
                 self.output[event.request_id] = []
                 self.ended.pop(event.request_id, None)  # an id may come again once its request has ended
+                self.started.discard(event.request_id)
             elif not isinstance(event, Rejected):
                 name = event.request_id
                 assert name in self.output, f"7: {name} was never queued"
@@ -184,6 +188,7 @@ class History:
         if isinstance(event, Scheduled):
             assert name not in self.running, f"7: {name} was scheduled twice"
             self.running.add(name)
+            self.started.add(name)
         elif isinstance(event, Preempted):
             assert name in self.running, f"7: {name} was preempted while it did not run"
             assert event.output_tokens == len(output), f"8: {name} lost or gained tokens when it was preempted"
@@ -195,6 +200,8 @@ class History:
         elif isinstance(event, Demoted):
             assert not output, f"7: {name} was demoted after its first token"
         else:
+            shed = event.reason is FinishReason.SHED
+            assert not (shed and name in self.started), f"9: {name} was refused after something was computed for it"
             stop_token = event.output_tokens - len(output)
             assert stop_token == 0 or (stop_token == 1 and event.reason is FinishReason.STOP), f"8: usage of {name}"
             self.running.discard(name)
