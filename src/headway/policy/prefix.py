@@ -90,6 +90,10 @@ class PrefixIndex:
         entry = self._entries[self._digest_of[block]]
         return entry.salt, entry.position, tuple(array(_TOKEN_TYPE, entry.content))
 
+    def salt(self, block: int) -> bytes:
+        """Whose content a published block holds: for checks."""
+        return self._entries[self._digest_of[block]].salt
+
     def published(self) -> set[int]:
         return set(self._digest_of)
 
