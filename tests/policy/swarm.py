@@ -1,6 +1,6 @@
 """Whole runs drawn from one seed: a small world with some faults on and others off, chaos first and then peace.
 
-Run as a program it prints the event log of one seed, twice over: ``python -m tests.policy.swarm SEED``.
+Run as a program it prints the event log of the seeds given, twice over: ``python -m tests.policy.swarm SEED...``.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from tests.policy.world import WobblingPolicy, World, spec
 
 VOCAB_SIZE = 12
 STOP_TOKEN = 11
-MOMENTS = 24
+MOMENTS = 20
 RETRIES = 2
 PATIENCE_S = 5.0
 """A client that is told to come again later than this doesn't."""
@@ -251,11 +251,11 @@ class Swarm:
         scheduler.configure(config, CLASSES.with_objective("conversational", objective))
 
 
-def log(seed: int) -> str:
-    return "\n".join(map(repr, Swarm(seed).run().log))
+def log(*seeds: int) -> str:
+    return "\n".join(repr(event) for seed in seeds for event in Swarm(seed).run().log)
 
 
 if __name__ == "__main__":
     for _ in range(2):
-        print(log(int(sys.argv[1])))
+        print(log(*map(int, sys.argv[1:])))
         print("end")

@@ -10,12 +10,14 @@ from pathlib import Path
 from tests.policy import swarm
 
 ROOT = Path(__file__).resolve().parents[2]
-SEED = 82  # preempts, finds prefixes, aborts, rejects, demotes, sheds, loses the executor
+SEEDS = range(40, 80)
+SEEN = ("Preempted", "resumed=True", "ABORTED", "FAILED", "EXPIRED", "Rejected", "Demoted", "SHED")
+"""All of it happens in some of these worlds."""
 
 
 def log_of_a_fresh_process(hash_seed: str) -> list[str]:
     run = subprocess.run(
-        [sys.executable, "-m", "tests.policy.swarm", str(SEED)],
+        [sys.executable, "-m", "tests.policy.swarm", *map(str, SEEDS)],
         cwd=ROOT,
         env={**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(ROOT / "src")},
         capture_output=True,
@@ -29,6 +31,6 @@ def log_of_a_fresh_process(hash_seed: str) -> list[str]:
 
 
 def test_the_event_log_depends_on_the_calls_alone() -> None:
-    logs = [swarm.log(SEED), *log_of_a_fresh_process("1"), *log_of_a_fresh_process("4242")]
-    assert all(name in logs[0] for name in ("Preempted", "resumed=True", "ABORTED", "Rejected", "Demoted", "SHED"))
+    logs = [swarm.log(*SEEDS), *log_of_a_fresh_process("1"), *log_of_a_fresh_process("4242")]
+    assert all(name in logs[0] for name in SEEN)
     assert all(each == logs[0] for each in logs)
