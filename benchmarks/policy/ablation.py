@@ -44,9 +44,8 @@ def measure(*, quick: bool, pool: Pool) -> dict[str, Figure]:
     scale = QUICK if quick else FULL
     workloads = QUICK_WORKLOADS if quick else WORKLOADS
     settings = [*(Setting.static(RUNNING, tokens) for tokens in STATIC), AIMD, *PARTS[:-1]]
-    whole = dict(
-        zip(WORKLOADS, pool.map(capacity_of, [(name, HEADWAY, scale, None) for name in workloads]), strict=True)
-    )
+    wholes = pool.map(capacity_of, [(name, HEADWAY, scale, None) for name in workloads])
+    whole = dict(zip(workloads, wholes, strict=True))
     searched = [(name, each, scale, whole[name]) for name in workloads for each in settings]
     capacities = dict(zip(((task[:2]) for task in searched), pool.map(capacity_of, searched), strict=True))
     capacities |= {(name, HEADWAY): rate for name, rate in whole.items()}

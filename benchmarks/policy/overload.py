@@ -42,7 +42,7 @@ TABLE = {
 PROCESSES = {"poisson": "chat", "cv4": "bursty-chat"}
 LOADS = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0)
 QUICK_LOADS = (1.0, 2.0)
-CLIFF_SECONDS = {False: 100.0, True: 40.0}
+CLIFF_SECONDS = {False: 100.0, True: 30.0}
 """Of load, in virtual time."""
 LULL, RUSH = 0.7, 2.0
 STAGES_S = (30.0, 40.0, 60.0)

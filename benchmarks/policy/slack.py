@@ -9,7 +9,8 @@ they came in, that is the share ``taken``; 1 - ``taken`` is left.
 The bound is the batch throughput of the same machine with the same backlog and nothing else, times what is left. The
 throughput alone is that of the best of several step sizes: of those that keep the promised ITL in 95 % of the steps
 (``bound``), and of all up to 8192 tokens (``strict_bound``). Both leave out that conversations hold KV blocks and that
-their TTFT asks for shorter steps than their ITL does, so neither can quite be reached.
+their TTFT asks for shorter steps than their ITL does, so neither can quite be reached. Close to capacity next to
+nothing is left and the ratio says little; ``machine_used`` is ``taken`` plus the batch throughput over that alone.
 """
 
 from __future__ import annotations
@@ -63,11 +64,13 @@ def measure(*, quick: bool, pool: Pool) -> dict[str, Figure]:
             f"{key}_batch_tok_s": round(outcome.batch_throughput, 1),
             f"{key}_batch_over_bound": ratio(outcome.batch_throughput, bound),
             f"{key}_batch_over_strict_bound": ratio(outcome.batch_throughput, strict_bound),
+            f"{key}_machine_used": round(taken + outcome.batch_throughput / strict, 4),
         }
         say(
             f"conversations at {100 * share:.0f} %: in SLO {100 * outcome.attainment:.1f} %, batch "
             f"{outcome.batch_throughput:.0f} tok/s, {ratio(outcome.batch_throughput, bound)} of what is left "
-            f"({ratio(outcome.batch_throughput, strict_bound)} with the strict bound)"
+            f"({ratio(outcome.batch_throughput, strict_bound)} with the strict bound), "
+            f"{100 * (taken + outcome.batch_throughput / strict):.0f} % of the machine used"
         )
     return figures
 

@@ -49,7 +49,7 @@ class Scale:
 
 
 FULL = Scale(calls=1000, seconds=150.0, seeds=(1,))
-QUICK = Scale(calls=400, seconds=50.0, seeds=(1,))
+QUICK = Scale(calls=400, seconds=40.0, seeds=(1,))
 
 
 class TooManyLate(Exception):
