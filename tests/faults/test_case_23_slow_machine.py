@@ -96,10 +96,10 @@ def test_case_23_one_step_of_a_hundred_times_the_length_changes_nothing() -> Non
 def test_case_23_what_is_no_time_changes_nothing(elapsed_s: float) -> None:
     machine = learned()
     policy = machine.scheduler.policy
-    before = dict(policy.numbers())
+    before = dict(policy.numbers(0.0))
     for _ in range(100):
         policy.observe(machine.now, StepShape(100, 10, 500, 1000.0), elapsed_s)
-    assert dict(policy.numbers()) == before
+    assert dict(policy.numbers(0.0)) == before
 
 
 def test_case_23_under_load_who_is_let_in_is_on_time_all_the_same() -> None:

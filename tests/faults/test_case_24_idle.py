@@ -18,13 +18,13 @@ def after(idle_s: float, trickle: bool) -> int:
     """How many of a burst are served in time after a busy time, idle time, and maybe a request now and then."""
     machine = Machine(scheduler(PromisePolicy(StepTimeModel(), ServiceClasses())))
     flood(machine, 10.0, 60.0)
-    learned = {name: machine.scheduler.policy.numbers()[name] for name in LEARNED}
+    learned = {name: machine.scheduler.policy.numbers(0.0)[name] for name in LEARNED}
     machine.now += idle_s
     assert machine.step() is None
     if trickle:
         flood(machine, 60.0, 0.5, seed=3)
     else:
-        assert {name: machine.scheduler.policy.numbers()[name] for name in LEARNED} == learned
+        assert {name: machine.scheduler.policy.numbers(0.0)[name] for name in LEARNED} == learned
     served = machine.scheduler.ledger.of("conversational").in_slo
     flood(machine, 5.0, 100.0, seed=2)
     return machine.scheduler.ledger.of("conversational").in_slo - served

@@ -96,7 +96,7 @@ class Swarm:
         ended = {name for name, end in self.world.history.ended.items() if end.reason in unserved}
         self.world.check_answers(but=frozenset(self.cut_short | ended))
         invariants.check_counters(self.world.scheduler, self.world.history)
-        numbers = self.world.scheduler.policy.numbers()
+        numbers = self.world.scheduler.policy.numbers(0.0)
         assert all(map(math.isfinite, numbers.values())), f"18: {numbers}"
         for name in {"ttft_margin", "itl_margin"} & set(numbers):
             assert 1.0 <= numbers[name] <= MARGIN_MAX, f"18: {name} is {numbers[name]}"

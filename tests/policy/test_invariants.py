@@ -84,7 +84,7 @@ def forget_that_it_runs(scheduler: Scheduler) -> None:
 
 
 def count_the_queue_wrong(scheduler: Scheduler) -> None:
-    scheduler.waiting.tokens += 1
+    scheduler.waiting._tokens[0] += 1
 
 
 def overtake(scheduler: Scheduler) -> None:

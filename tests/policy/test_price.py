@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 
-from headway.policy.price import OFFERS_MAX, OFFERS_MIN, UTILISATION, WINDOW_S, BidPrice
+from headway.policy.price import BIDS_MAX, BIDS_MIN, UTILISATION, WINDOW_S, Bid, BidPrice
 
 SECONDS = 30.0
 
@@ -29,7 +29,7 @@ def offered(
     now, mean_s = start_s, sum(draw(Random(number)) for number in range(1000)) / 1000
     while now < start_s + seconds:
         work_s = draw(random)
-        answers.append((work_s, price.offer(now, tenant, work_s, 1.0)))
+        answers.append((work_s, price.offer(Bid(now, tenant, 1.0, work_s), 1.0)))
         now += mean_s / load
     return answers
 
@@ -42,7 +42,7 @@ def test_while_there_is_room_it_costs_nothing() -> None:
 
 def test_a_handful_of_offers_says_nothing() -> None:
     price = BidPrice()
-    assert all(price.offer(0.001 * number, "", 10.0, 1.0) for number in range(OFFERS_MIN - 1))
+    assert all(price.offer(Bid(0.001 * number, "", 1.0, 10.0), 1.0) for number in range(BIDS_MIN - 1))
 
 
 @pytest.mark.parametrize("load", [2.0, 4.0])
@@ -60,16 +60,16 @@ def test_in_overload_the_small_ones_come_in_and_they_fill_the_room(load: float) 
 def test_what_is_worth_more_may_bring_more_work() -> None:
     price = BidPrice()
     offered(price, 4.0)
-    assert not price.offer(SECONDS, "", 0.08, 1.0)
-    assert price.offer(SECONDS, "", 0.08, 100.0)
+    assert not price.offer(Bid(SECONDS, "", 1.0, 0.08), 1.0)
+    assert price.offer(Bid(SECONDS, "", 100.0, 0.08), 1.0)
 
 
 def test_once_the_load_is_gone_so_is_the_price() -> None:
     price = BidPrice()
     offered(price, 4.0)
-    assert not price.offer(SECONDS, "", 0.08, 1.0)
+    assert not price.offer(Bid(SECONDS, "", 1.0, 0.08), 1.0)
     later_s = SECONDS + WINDOW_S + 0.1
-    assert price.offer(later_s, "", 0.08, 1.0)
+    assert price.offer(Bid(later_s, "", 1.0, 0.08), 1.0)
     assert price.load == 0.0
     assert all(taken for _, taken in offered(price, 0.5, start_s=later_s))
 
@@ -82,7 +82,7 @@ def test_who_asks_for_less_than_its_share_pays_nothing_whatever_others_ask_for()
     while now < SECONDS:
         tenant = "quiet" if random.random() < 0.05 else "loud"
         asked[tenant] += 1
-        taken[tenant] += price.offer(now, tenant, 0.05, 1.0)
+        taken[tenant] += price.offer(Bid(now, tenant, 1.0, 0.05), 1.0)
         now += random.expovariate(100.0)  # five times the room; the quiet one asks for a quarter of it
     assert taken["quiet"] == asked["quiet"]
     assert taken["loud"] < asked["loud"] / 2 or price.load > 4.0
@@ -94,7 +94,7 @@ def test_two_tenants_that_ask_for_too_much_get_the_same() -> None:
     now = 0.0
     while now < SECONDS:
         tenant = "a" if random.random() < 0.75 else "b"
-        taken[tenant] += price.offer(now, tenant, 0.02, 1.0)
+        taken[tenant] += price.offer(Bid(now, tenant, 1.0, 0.02), 1.0)
         now += random.expovariate(400.0)
     assert taken["a"] == pytest.approx(taken["b"], rel=0.2)
     assert 0.02 * (taken["a"] + taken["b"]) / SECONDS == pytest.approx(UTILISATION, rel=0.25)
@@ -112,16 +112,16 @@ def test_fair_takes_the_same_share_of_every_length() -> None:
 
 def test_it_remembers_a_bounded_number_of_offers() -> None:
     price = BidPrice()
-    for number in range(10 * OFFERS_MAX):
-        price.offer(number * 1e-5, f"tenant{number}", 0.01, 1.0)
-    assert len(price._offers) == OFFERS_MAX
-    assert len(price._limits) <= OFFERS_MAX
+    for number in range(10 * BIDS_MAX):
+        price.offer(Bid(number * 1e-5, f"tenant{number}", 1.0, 0.01), 1.0)
+    assert len(price._bids) == BIDS_MAX
+    assert len(price._limits) <= BIDS_MAX
 
 
 def test_many_at_the_very_same_moment_are_no_division_by_nothing() -> None:
     price = BidPrice()
-    for _ in range(2 * OFFERS_MAX):
-        price.offer(5.0, "", 0.1, 1.0)
-    for _ in range(2 * OFFERS_MAX):
-        price.offer(5.02, "", 0.0, 1.0)
-    assert price.offer(5.04, "", 0.0, 1.0)
+    for _ in range(2 * BIDS_MAX):
+        price.offer(Bid(5.0, "", 1.0, 0.1), 1.0)
+    for _ in range(2 * BIDS_MAX):
+        price.offer(Bid(5.02, "", 1.0, 0.0), 1.0)
+    assert price.offer(Bid(5.04, "", 1.0, 0.0), 1.0)

@@ -99,7 +99,7 @@ def test_a_step_has_a_finite_time_above_none_whatever_is_asked(itl_s: float | No
             time_s = step_time_s(controller, *decodes)
             assert math.isfinite(time_s)
             assert 0.0 < time_s <= STEP_MAX_S
-    assert all(math.isfinite(value) for value in controller.numbers().values())
+    assert all(math.isfinite(value) for value in controller.numbers(0.0).values())
 
 
 def test_the_step_that_is_planned_keeps_to_the_gap() -> None:
@@ -294,7 +294,7 @@ def test_a_model_that_is_too_hopeful_is_corrected_within_bounds() -> None:
     margins = [ITL_MARGIN_MIN]
     for seed in range(12):
         flood(world, 2.0, 60.0, seed=seed)
-        margins.append(world.scheduler.policy.numbers()["itl_margin"])
+        margins.append(world.scheduler.policy.numbers(0.0)["itl_margin"])
     assert max(margins) > 1.3, "it learned"
     assert max(margins) <= MARGIN_MAX
     assert all(later <= earlier * WIDEN**2 + 1e-9 for earlier, later in pairwise(margins))
@@ -304,9 +304,9 @@ def test_nothing_drifts_while_nobody_asks() -> None:
     """Number 18, and case 24: what it does after a long idle time is what it did before."""
     world = machine()
     flood(world, 10.0, 60.0)
-    before = dict(world.scheduler.policy.numbers())
+    before = dict(world.scheduler.policy.numbers(0.0))
     for _ in range(1000):
         world.now += 60.0
         assert world.step() is None
-    after = dict(world.scheduler.policy.numbers())
+    after = dict(world.scheduler.policy.numbers(0.0))
     assert after == before

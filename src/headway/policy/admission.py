@@ -7,8 +7,8 @@ import math
 from headway.policy.config import SchedulerConfig
 from headway.policy.events import Rejected, RejectReason
 from headway.policy.plan import ExecutorInfo
-from headway.policy.request import RequestSpec
-from headway.policy.waiting import WaitingQueue
+from headway.policy.request import Request, RequestSpec
+from headway.policy.waiting import Lane, WaitingQueue
 
 RETRY_AFTER_MIN_S = 1.0
 RETRY_AFTER_MAX_S = 60.0
@@ -62,12 +62,17 @@ def refuse_for_good(spec: RequestSpec, info: ExecutorInfo) -> Rejected | None:
 
 
 def refuse_for_now(
-    spec: RequestSpec, waiting: WaitingQueue, config: SchedulerConfig, rate: DrainRate
+    request: Request, waiting: WaitingQueue, config: SchedulerConfig, rate: DrainRate
 ) -> Rejected | None:
-    """The reason why the queue can't take this request now. An empty queue takes any."""
-    if not len(waiting):
+    """The reason why the queue can't take this request now. An empty queue takes any.
+
+    What the others leave is for a queue of its own, so a backlog of that kind keeps nobody else out.
+    """
+    spec, deferrable = request.spec, request.lane == Lane.BATCH
+    waiting_requests, waiting_tokens = waiting.length(deferrable=deferrable), waiting.tokens_of(deferrable=deferrable)
+    if not waiting_requests:
         return None
-    requests, tokens = len(waiting) + 1, waiting.tokens + len(spec.prompt)
+    requests, tokens = waiting_requests + 1, waiting_tokens + len(spec.prompt)
     if requests > config.max_queued_requests:
         limit, value, unit = config.max_queued_requests, requests, "requests"
     elif tokens > config.max_queued_tokens:
@@ -80,5 +85,5 @@ def refuse_for_now(
         f"the queue is full: with this request {value} {unit} would wait, {limit} may",
         limit=limit,
         value=value,
-        retry_after_s=rate.retry_after_s(waiting.tokens),
+        retry_after_s=rate.retry_after_s(waiting_tokens),
     )

@@ -65,6 +65,8 @@ class TimeAllowance:
     decode_context: int = 0
     prefill_reads: float = 0.0
     deferrable_tokens: int = 0
+    prompt_tokens: int = 0
+    """Of those with a promise."""
 
     def decodes(self, contexts: Sequence[int], *, deferrable: bool) -> int:
         count = min(len(contexts), self.limit - self.tokens)
@@ -89,7 +91,10 @@ class TimeAllowance:
                 return 0
             count = min(most, CHUNK_TOKENS_MIN)
         self.tokens += count
-        self.deferrable_tokens += count if deferrable else 0
+        if deferrable:
+            self.deferrable_tokens += count
+        else:
+            self.prompt_tokens += count
         self.sequences += 1
         self.prefill_reads += count * (start + count / 2)
         return count

@@ -40,7 +40,7 @@ class FirstComeFirstServed:
     def judge(self, now: float, ttft_kept: bool | None, itl_kept: bool | None) -> None:
         """Learns nothing from it."""
 
-    def numbers(self) -> Mapping[str, float]:
+    def numbers(self, now: float) -> Mapping[str, float]:
         return {}
 
 

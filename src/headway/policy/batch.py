@@ -45,11 +45,10 @@ def partition(running: Iterable[Request]) -> Load:
 
 def share_decodes(allowance: Allowance, decodes: list[Request], *, deferrable: bool) -> list[Request]:
     """Plan one token for as many as may take part; where not all may, those that have waited longest for a token."""
-    contexts = [len(request.tokens) for request in decodes]
-    count = allowance.decodes(contexts, deferrable=deferrable)
+    if deferrable or len(decodes) > allowance.limit:
+        decodes = sorted(decodes, key=lambda request: (request.last_token_s, request.order))
+    count = allowance.decodes([len(request.tokens) for request in decodes], deferrable=deferrable)
     chosen = decodes[:count]
-    if 0 < count < len(decodes) and deferrable:
-        chosen = sorted(decodes, key=lambda request: (request.last_token_s, request.order))[:count]
     for request in chosen:
         request.planned = 1
     return chosen

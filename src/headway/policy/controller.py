@@ -13,7 +13,7 @@ Correction. Models err, so what is observed moves a margin, slowly and within bo
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from heapq import merge
 from itertools import islice
 from math import ceil, inf
@@ -23,7 +23,7 @@ from headway.policy.events import RejectReason
 from headway.policy.margin import Margin
 from headway.policy.ontime import PromptSpeed, must_leave, prompt_left
 from headway.policy.policy import Load, Refusal, Scene
-from headway.policy.price import BidPrice
+from headway.policy.price import Bid, BidPrice
 from headway.policy.request import Request
 from headway.policy.slo import Objective, ServiceClasses
 from headway.policy.steptime import StepShape, StepTimeModel
@@ -32,19 +32,23 @@ from headway.policy.waiting import Lane
 
 RETRY_MIN_S = 1.0
 RETRY_MAX_S = 60.0
-REVIEW_MOST = 64
+REVIEW_MOST = 32
 """Of those that wait, so many are looked at; who comes behind them is judged by the sum of all."""
 STEP_SHARE_OF_TTFT = 1 / 3
 """A step in which nobody decodes takes at most this share of the tightest TTFT: somebody may come when it has begun."""
 DEFERRABLE_SHARES_OF_TTFT = (1 / 12, 1 / 4)
 """The same for a step that is filled up with work that was promised nothing: on a machine full of promises, and on one
 that has half its time to spare or more."""
+RESERVED_FOR_OTHERS = 0.5
+"""A tenant that asks for more than its share may fill the queue but for so much of the time that a prompt has."""
 STEP_MAX_S = 0.25
 """A step without any promise to look at."""
 STARVED_STEPS = 20
 """If so many steps in a row had no room for work that was promised nothing, there is some in the next one:"""
 TURN_SHARE = 0.2
 """so much of its time."""
+SMOOTHING = 0.05
+"""How much the latest step counts in the average of how fast prompts are worked off."""
 ITL_MARGIN_MIN = 1.01
 """A step that is planned to end to the microsecond ends late every other time."""
 REPLY_S = 0.005
@@ -71,6 +75,21 @@ class PromiseConfig:
     batch_fill: bool = True
 
 
+class Turn:
+    """Sees to it that a kind of work gets some of a step at least once in ``STARVED_STEPS``."""
+
+    def __init__(self) -> None:
+        self._starved = 0
+
+    def is_due(self, is_wanting: bool, got_some: bool) -> bool:
+        """Whether the next step is to have room for it: it wants some, and got none in the last ones."""
+        self._starved = self._starved + 1 if is_wanting and not got_some else 0
+        if self._starved < STARVED_STEPS:
+            return False
+        self._starved = 0
+        return True
+
+
 class PromisePolicy:
     """See the module. ``model`` is shared with whoever calibrates it."""
 
@@ -85,8 +104,10 @@ class PromisePolicy:
         self._itl_margin = Margin(ITL_MARGIN_MIN)
         self._time_s = self._step_s = STEP_MAX_S
         self._tokens_per_s = 1.0
+        self._work_per_s = 0.0
         self._last: TimeAllowance | None = None
-        self._starved = 0
+        self._prompt_turn = Turn()
+        self._deferrable_turn = Turn()
         self._is_told = False
         self.set_classes(classes)
 
@@ -106,41 +127,53 @@ class PromisePolicy:
             request.lane, request.key = Lane.BATCH, 0.0
             return None
         request.lane, request.key = Lane.TIMELY, request.due_s if self.config.order else 0.0
+        if self.config.admission:
+            refusal = self._impossible(now, request) or self._crowded_out(now, request, scene)
+            if refusal is not None and (refusal.is_final or not self.config.never_shed):
+                return refusal
+            if refusal is not None:
+                request.lane, request.key = Lane.LATE, inf
+                return None
         self._tightest.see(now, request.objective)
-        if not self.config.admission:
+        return None
+
+    def _crowded_out(self, now: float, request: Request, scene: Scene) -> Refusal | None:
+        """Refuse what can't be on time beside what is here already."""
+        speed = self._speed(now, scene)
+        drain_s = (scene.waiting.timely_tokens + request.uncached) / speed.tokens_per_s
+        if self._leaves_no_room(request, scene):
+            message = "so many answers are being written that tokens can't come as often as it wants them"
+            return Refusal(request, message, _bounded(drain_s))
+        if request.due_s == inf:
             return None
-        refusal = self._impossible(now, request)
-        if refusal is None and request.due_s < inf:
-            speed = self._speed(now, scene)
-            work_s = speed.work_s(request)
-            if self._is_far_behind(request, speed, scene):
-                message = "so many are waiting that it would be late"
-                refusal = Refusal(request, message, _bounded(scene.waiting.timely_tokens / speed.tokens_per_s))
-            elif not self._price.offer(now, request.spec.tenant, work_s, request.spec.weight):
-                message = "more is asked for than can be on time, and this request is among the longest"
-                refusal = Refusal(request, message, _bounded(RETRY_MIN_S * self._price.load))
-        if refusal is not None and self.config.never_shed:
-            request.lane, request.key = Lane.LATE, 0.0
+        if self._is_far_behind(request, speed, scene):
+            return Refusal(request, "so many are waiting that it would be late", _bounded(drain_s))
+        bid = Bid(now, request.spec.tenant, request.spec.weight, speed.work_s(request) * speed.tokens_per_s)
+        fits_the_price = self._price.offer(bid, self._work_per_s)
+        if self._price.crowds(request.spec.tenant):
+            reserved_s = (request.due_s - now) * RESERVED_FOR_OTHERS
+            fits_the_price = fits_the_price and speed.free_s + drain_s <= request.due_s - reserved_s
+        is_idle = scene.step is None and not scene.waiting.lanes[Lane.TIMELY]
+        if fits_the_price or is_idle:
             return None
-        return refusal
+        message = "more is asked for than can be on time, and this request would take more than its share"
+        return Refusal(request, message, _bounded(max(drain_s, RETRY_MIN_S * self._price.load)))
 
     def review(self, now: float, scene: Scene) -> Sequence[Refusal]:
         timely = scene.waiting.lanes[Lane.TIMELY]
         if not timely or not self.config.admission:
             return ()
-        speed = self._speed(now, scene)
-        if all(request.deferrable for request in scene.running):
-            speed = replace(speed, first_s=self._alone_s(timely[0]))
-        late = must_leave(now, self._prompts(scene), speed)
+        alone_s = self._alone_s if all(request.deferrable for request in scene.running) else None
+        late = must_leave(now, self._prompts(scene), self._speed(now, scene), alone_s)
         if late:
             self._ttft_margin.lean()
         if self.config.never_shed:
             for request, _ in late:
                 scene.waiting.remove(request)
-                scene.waiting.add(request, Lane.LATE)
+                scene.waiting.add(request, Lane.LATE, inf)
             return ()
         return [
-            Refusal(request, f"somebody would be late by {late_s:.2f} s", _bounded(late_s * self._price.load))
+            Refusal(request, "it could not be on time beside those that came before it", _bounded(late_s))
             for request, late_s in late
         ]
 
@@ -149,12 +182,13 @@ class PromisePolicy:
         if self.model.samples < TRUSTED_SAMPLES:
             return None
         objective, tokens, left = request.objective, request.prompt_tokens, request.uncached
-        alone_s = self.model.predict_s(left, 1, 0, left * (tokens - left / 2))
+        pace = max(1.0, self.model.pace)  # a slow moment makes nothing impossible for good
+        alone_s = self.model.predict_s(left, 1, 0, left * (tokens - left / 2)) / pace
         deadline_s = request.spec.deadline_s
         if deadline_s is not None and now + alone_s > deadline_s:
             message = f"its first token takes {alone_s:.2f} s, and its deadline is in {deadline_s - now:.2f} s"
-            return Refusal(request, message, None)
-        token_s = self.model.predict_s(1, 1, tokens, 0.0)
+            return Refusal(request, message, None, is_final=True)
+        token_s = self.model.predict_s(1 + CHUNK_TOKENS_MIN, 2, tokens, CHUNK_TOKENS_MIN**2 / 2) / pace
         for what, promised_s, taken_s in (("first", objective.ttft_s, alone_s), ("next", objective.itl_s, token_s)):
             if promised_s is not None and taken_s > promised_s:
                 message = (
@@ -164,18 +198,32 @@ class PromisePolicy:
                 return Refusal(request, message, None, RejectReason.IMPOSSIBLE)
         return None
 
+    def _leaves_no_room(self, request: Request, scene: Scene) -> bool:
+        """Whether nobody could begin beside those that run and this one, if its tokens are to come in time."""
+        itl_s = request.objective.itl_s
+        if itl_s is None or self.model.samples < TRUSTED_SAMPLES:
+            return False
+        beside = [each for each in scene.running if not each.deferrable]
+        count, context = len(beside) + 1, sum(len(each.tokens) for each in beside) + len(request.tokens)
+        least_s = self.model.predict_s(count + CHUNK_TOKENS_MIN, count + 1, context, CHUNK_TOKENS_MIN**2 / 2)
+        return least_s > itl_s
+
     def _is_far_behind(self, request: Request, speed: PromptSpeed, scene: Scene) -> bool:
-        """Whether a newcomer would be the last of more than ``review`` looks at, and late."""
+        """Whether a newcomer's place is behind all that ``review`` looks at, and it would be late behind everybody."""
         timely = scene.waiting.lanes[Lane.TIMELY]
         return (
             len(timely) > REVIEW_MOST
-            and request.due_s >= timely[-1].due_s
+            and request.due_s >= timely[REVIEW_MOST].due_s
             and speed.free_s + (scene.waiting.timely_tokens + request.uncached) / speed.tokens_per_s > request.due_s
         )
 
     def _prompts(self, scene: Scene) -> Iterator[Request]:
         """Everybody whose answer has not begun, and who has a promise, in order of due times: the first of them."""
-        begun = [each for each in scene.running if not each.deferrable and prompt_left(each) > 1]
+        begun = [
+            each
+            for each in scene.running
+            if not each.deferrable and each.lane != Lane.LATE and len(each.tokens) - each.computed - each.planned > 1
+        ]
         begun.sort(key=_due)
         return islice(merge(begun, scene.waiting.lanes[Lane.TIMELY], key=_due), len(begun) + REVIEW_MOST)
 
@@ -184,7 +232,7 @@ class PromisePolicy:
         free_s = now
         if step is None:
             if not scene.running:
-                self._set_pace(0, 0, inf, scene)
+                self._set_pace(now, 0, 0, inf, scene)
         else:
             step_s = model.predict_s(step.tokens, step.sequences, step.decode_context, step.prefill_reads)
             free_s = max(now, scene.step_began_s + step_s)
@@ -202,42 +250,48 @@ class PromisePolicy:
         for request in load.decodes:
             context += len(request.tokens)
             objective = request.objective
-            if objective.itl_s is not None:
-                if objective.itl_s < slack_s:
-                    slack_s = objective.itl_s
-            elif objective.e2e_s is not None:
+            if objective.itl_s is not None and objective.itl_s < slack_s:
+                slack_s = objective.itl_s
+            if objective.e2e_s is not None:
                 slack_s = min(slack_s, self._pace_s(now, request, scene))
-        self._set_pace(count, context, slack_s, scene)
+        self._set_pace(now, count, context, slack_s, scene)
         time_s = self._time_s
         if not count:
             time_s = max(time_s, self._whole_prompt_s(now, load, scene))
-        deferrable_s = min(time_s, self._ttft_s * self._deferrable_share())
-        if self._is_their_turn(load, scene):
-            tokens = count + CHUNK_TOKENS_MIN
-            least_s = self.model.tail_s(tokens, count + 1, context, CHUNK_TOKENS_MIN**2 / 2)
+        deferrable_s = min(time_s, self._ttft_s(now) * self._deferrable_share())
+        least_s = self.model.tail_s(count + CHUNK_TOKENS_MIN, count + 1, context, CHUNK_TOKENS_MIN**2 / 2)
+        last = self._last
+        if self._prompt_turn.is_due(bool(load.prefills), last is not None and last.prompt_tokens > 0):
+            time_s = max(time_s, least_s)
+        lanes = scene.waiting.lanes
+        wanting = load.deferrable_decodes or load.deferrable_prefills or lanes[Lane.BATCH] or lanes[Lane.LATE]
+        if self._deferrable_turn.is_due(bool(wanting), last is not None and last.deferrable_tokens > 0):
             deferrable_s = max(time_s, least_s)
             time_s *= 1.0 - TURN_SHARE
         self._last = TimeAllowance(self.model, scene.max_step_tokens, time_s, deferrable_s)
         return self._last
 
-    def _set_pace(self, decodes: int, context: int, slack_s: float, scene: Scene) -> None:
+    def _set_pace(self, now: float, decodes: int, context: int, slack_s: float, scene: Scene) -> None:
         """How long a step is beside so many decodes, and how fast prompts then go."""
         time_s = min(slack_s / self._itl_margin.value, STEP_MAX_S)
         if not decodes:
-            itl_s = self._tightest.itl_s if self._tightest.itl_s < inf else self._default.itl_s or inf
-            time_s = min(time_s, itl_s, self._ttft_s * STEP_SHARE_OF_TTFT)
+            seen_s = self._tightest.itl_s(now)
+            itl_s = seen_s if seen_s < inf else self._default.itl_s or inf
+            time_s = min(time_s, itl_s, self._ttft_s(now) * STEP_SHARE_OF_TTFT)
         elif slack_s < STEP_MAX_S and (scene.waiting.lanes[Lane.TIMELY] or scene.waiting.lanes[Lane.BATCH]):
             self._itl_margin.lean()
         fits = self.model.chunk_within(decodes, decodes, context, 0.0, 0, scene.max_step_tokens, time_s)
         # A step is filled to what 95 % of its like stay within; one after the other they take their typical time.
         typical_s = self.model.predict_s(decodes + fits, decodes + 1, context, fits * fits / 2)
         self._time_s, self._step_s = time_s, min(typical_s, time_s)
-        self._tokens_per_s = max(fits, 1) / self._step_s
+        self._tokens_per_s = (fits if fits >= CHUNK_TOKENS_MIN else 1) / self._step_s
+        weight = SMOOTHING if self._work_per_s else 1.0
+        self._work_per_s += weight * (self._tokens_per_s - self._work_per_s)
 
-    @property
-    def _ttft_s(self) -> float:
+    def _ttft_s(self, now: float) -> float:
         """The tightest promise of a first token that somebody may come with."""
-        return self._tightest.ttft_s if self._tightest.ttft_s < inf else self._default.ttft_s or inf
+        seen_s = self._tightest.ttft_s(now)
+        return seen_s if seen_s < inf else self._default.ttft_s or inf
 
     def _deferrable_share(self) -> float:
         """The fuller the machine is with promises, the less a newcomer may be kept waiting for other work."""
@@ -267,17 +321,6 @@ class PromisePolicy:
         left = prompt_left(request)
         return self.model.tail_s(left, 1, 0, left * (len(request.tokens) - left / 2))
 
-    def _is_their_turn(self, load: Load, scene: Scene) -> bool:
-        """Whether this step must have room for work that was promised nothing, since none had for long."""
-        lanes = scene.waiting.lanes
-        if load.deferrable_decodes or load.deferrable_prefills or lanes[Lane.BATCH] or lanes[Lane.LATE]:
-            got_some = self._last is not None and self._last.deferrable_tokens
-            self._starved = 0 if got_some else self._starved + 1
-        if self._starved < STARVED_STEPS:
-            return False
-        self._starved = 0
-        return True
-
     def observe(self, now: float, shape: StepShape, elapsed_s: float) -> None:
         self.model.observe(shape, elapsed_s)
 
@@ -300,12 +343,13 @@ class PromisePolicy:
         if itl_kept is not None:
             self._itl_margin.judge(now, itl_kept)
 
-    def numbers(self) -> Mapping[str, float]:
+    def numbers(self, now: float) -> Mapping[str, float]:
+        load = self._price.load_at(now)
         return {
             "step_time_s": self._time_s,
             "prompt_tokens_per_s": self._tokens_per_s,
-            "load": self._price.load,
-            "headroom": max(0.0, 1.0 - self._price.load),
+            "load": load,
+            "headroom": max(0.0, 1.0 - load),
             "ttft_margin": self._ttft_margin.value,
             "itl_margin": self._itl_margin.value,
             "model_error": self.model.median_error,

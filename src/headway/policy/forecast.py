@@ -45,6 +45,7 @@ class KVForecast:
         self._lookahead = config.kv_lookahead_tokens
         self._usable = cache.pool.total - math.ceil(left_alone)
         self._entries: list[tuple[int, int]] = []  # tokens to come, tokens now
+        self._bound = 0  # tokens, were all at their largest at once
         self._table_blocks = 0
         self._reserved_blocks = 0
         self._protected_after = config.max_preemptions
@@ -62,12 +63,18 @@ class KVForecast:
         pool = self._cache.pool
         if self._is_protected(request) and self._reserved_blocks + self._peak(request) > pool.total:
             return False
+        growth, tokens = self._entry(request)
+        bound = self._bound + growth + tokens + self._cache.block_size - 1
+        if bound <= self._usable * self._cache.block_size:
+            return True  # even if all held all they may need at the same time
         shared = self._table_blocks - pool.referenced + sum(1 for block in hits if pool.references(block))
         return self._peak_blocks(request) - shared <= self._usable
 
     def add(self, request: Request) -> None:
         """The request runs, and holds its table."""
-        self._entries.append(self._entry(request))
+        growth, tokens = entry = self._entry(request)
+        self._entries.append(entry)
+        self._bound += growth + tokens + self._cache.block_size - 1
         self._table_blocks += len(request.block_table)
         if self._is_protected(request):
             self._reserved_blocks += self._peak(request)

@@ -8,7 +8,7 @@ which its answer is taken for given, as it is once it has begun. What came later
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from math import ceil, inf
@@ -35,8 +35,6 @@ class PromptSpeed:
     """How long a full step is: tokens come at its end."""
     room_tokens: float = inf
     """Tokens of KV cache for those that wait."""
-    first_s: float = inf
-    """The time of the first prompt as a step of its own; ``inf`` if it can't have one."""
 
     def work_s(self, request: Request) -> float:
         """What is left of a request's prompt."""
@@ -50,22 +48,25 @@ def prompt_left(request: Request) -> int:
     return len(request.tokens) - request.computed - request.planned if request.block_table else request.uncached
 
 
-def must_leave(now: float, prompts: Iterable[Request], speed: PromptSpeed) -> list[tuple[Request, float]]:
+def must_leave(
+    now: float, prompts: Iterable[Request], speed: PromptSpeed, alone_s: Callable[[Request], float] | None = None
+) -> list[tuple[Request, float]]:
     """Whom to drop so that all others are on time and fit the cache, as far as anyone may be dropped, and how late
     somebody would be.
 
     ``prompts``: those begun and those that wait, in order of due times. Of the latter, whoever could not be on time
-    even as the next one is dropped as well.
+    even as the next one is dropped as well. ``alone_s``: where nobody decodes, the time of a prompt as its own step.
     """
     dropped: list[tuple[Request, float]] = []
     still_open_s = now - ANSWER_S
-    step_s, first_s = speed.step_s, speed.first_s
+    step_s = speed.step_s
     ahead_s = 0.0  # the work of all so far
     room = speed.room_tokens
     open_: list[tuple[float, int, float, Request]] = []  # those that may be dropped, the dearest first
     for request in prompts:
         work_s = speed.work_s(request)
         waits = not request.block_table
+        first_s = alone_s(request) if alone_s is not None and ahead_s == 0.0 else inf
         late_s = speed.free_s + min(work_s, first_s) - request.due_s
         if waits and late_s > 0.0:
             dropped.append((request, late_s))
@@ -85,5 +86,4 @@ def must_leave(now: float, prompts: Iterable[Request], speed: PromptSpeed) -> li
             room += dearest.uncached
             if dearest is request:
                 break
-        first_s = inf
     return dropped

@@ -18,8 +18,8 @@ from headway.policy.waiting import WaitingQueue
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """Where things stand: who runs (in rank order), who waits, how long answers tend to be, the cap on a step, how many
-    tokens of KV cache there will be room for, as far as known, and what is in the step in flight, begun at
+    """Where things stand: who runs (in rank order), who waits, how long answers tend to be, the cap on a step, the room
+    in the KV cache for who comes next, as far as known (in tokens), and what is in the step in flight, begun at
     ``step_began_s`` (None: none is in flight)."""
 
     running: Sequence[Request]
@@ -52,6 +52,8 @@ class Refusal:
     message: str
     retry_after_s: float | None
     reason: RejectReason = RejectReason.OVERLOADED
+    is_final: bool = False
+    """Being late would be of no use to it either."""
 
 
 class Policy(Protocol):
@@ -94,6 +96,6 @@ class Policy(Protocol):
         """
         ...
 
-    def numbers(self) -> Mapping[str, float]:
+    def numbers(self, now: float) -> Mapping[str, float]:
         """What it knows and does, for metrics: the same names every time."""
         ...

@@ -21,76 +21,90 @@ from dataclasses import dataclass
 from math import inf
 
 WINDOW_S = 3.0
-OFFERS_MAX = 512
-OFFERS_MIN = 16
-"""With fewer offers in the window there is no price."""
-UTILISATION = 0.8
-"""How much of the time is taken to be there for prompts: what was offered is a sample, and what comes may be more."""
+BIDS_MAX = 512
+BIDS_MIN = 16
+"""With fewer bids in the window there is no price."""
+UTILISATION = 0.75
+"""How much of the time is taken to be there for them: what was offered is a sample, and what comes may be more."""
 REFRESH_S = 0.02
+LOTS_MAX = 8192
 
 
 @dataclass(frozen=True, slots=True)
-class _Offer:
+class Bid:
+    """A request that has come: what it is worth, and the work of its prompt, in tokens."""
+
     at_s: float
     tenant: str
-    work_s: float
     value: float
+    work: float
 
 
 class BidPrice:
-    """Follows what is offered, and says what is too dear. Work is in seconds of the machine."""
+    """Follows what is bid for, and says what is too dear."""
 
     def __init__(self, *, fair: bool = False) -> None:
         self._fair = fair
-        self._offers: deque[_Offer] = deque(maxlen=OFFERS_MAX)
+        self._bids: deque[Bid] = deque(maxlen=BIDS_MAX)
         self._limits: Mapping[str, float] = {}  # by tenant: the most work per value that is taken
         self._shares: Mapping[str, float] = {}  # by tenant: what share of its work can be done
         self._lots: dict[tuple[str, int], float] = {}
+        self._tenants = 0
         self._priced_s = -inf
         self.load = 0.0
-        """Work offered lately over what can be done: above 1, somebody has to be refused."""
+        """Work bid for lately over what can be done: above 1, somebody has to be refused."""
 
-    def offer(self, now: float, tenant: str, work_s: float, value: float) -> bool:
-        """A request has come that brings so much work. Whether there is a place for it, as far as the price goes."""
-        self._offers.append(_Offer(now, tenant, work_s, value))
-        if now - self._priced_s >= REFRESH_S:
-            self._reprice(now)
+    def offer(self, bid: Bid, work_per_s: float) -> bool:
+        """Whether there is a place for it, as far as the price goes, on a machine that works off so much a second."""
+        self._bids.append(bid)
+        if bid.at_s - self._priced_s >= REFRESH_S:
+            self._reprice(bid.at_s, work_per_s)
         if self._fair:
-            return self._draw_lot(tenant, work_s)
-        return work_s <= self._limits.get(tenant, inf) * value
+            return self._draw_lot(bid)
+        return bid.work <= self._limits.get(bid.tenant, inf) * bid.value
 
-    def _reprice(self, now: float) -> None:
+    def crowds(self, tenant: str) -> bool:
+        """Whether a tenant lately asked for more than its share, and is not alone."""
+        return tenant in self._limits and self._tenants > 1
+
+    def load_at(self, now: float) -> float:
+        """``load``, or 0 if nobody has come since it was true."""
+        return self.load if self._bids and now - self._bids[-1].at_s < WINDOW_S else 0.0
+
+    def _reprice(self, now: float, work_per_s: float) -> None:
         self._priced_s = now
-        offers = self._offers
-        while offers[0].at_s < now - WINDOW_S:
-            offers.popleft()
+        bids = self._bids
+        while bids[0].at_s < now - WINDOW_S:
+            bids.popleft()
         self._limits, self._shares, self.load = {}, {}, 0.0
-        if len(offers) < OFFERS_MIN:
+        if len(bids) < BIDS_MIN:
             self._lots.clear()
             return
-        span_s = WINDOW_S if len(offers) < OFFERS_MAX else now - offers[0].at_s
-        room_s = UTILISATION * span_s
-        demand: dict[str, float] = {}
-        for each in offers:
-            demand[each.tenant] = demand.get(each.tenant, 0.0) + each.work_s
-        total_s = sum(demand.values())
-        self.load = total_s / room_s
-        if total_s <= room_s:
+        span_s = WINDOW_S if len(bids) < BIDS_MAX else now - bids[0].at_s
+        room = UTILISATION * work_per_s * span_s
+        by_tenant: dict[str, list[Bid]] = {}
+        for each in bids:
+            by_tenant.setdefault(each.tenant, []).append(each)
+        demand = {tenant: sum(bid.work for bid in theirs) for tenant, theirs in by_tenant.items()}
+        self._tenants = len(demand)
+        total = sum(demand.values())
+        self.load = total / room
+        if total <= room:
             self._lots.clear()
             return
-        shares = _max_min(demand, room_s)
+        shares = _max_min(demand, room)
         self._shares = {tenant: shares[tenant] / demand[tenant] for tenant in demand}
         self._limits = {
-            tenant: _limit([each for each in offers if each.tenant == tenant], share)
-            for tenant, share in shares.items()
-            if share < demand[tenant]
+            tenant: _limit(by_tenant[tenant], share) for tenant, share in shares.items() if share < demand[tenant]
         }
 
-    def _draw_lot(self, tenant: str, work_s: float) -> bool:
-        share = self._shares.get(tenant, 1.0)
+    def _draw_lot(self, bid: Bid) -> bool:
+        share = self._shares.get(bid.tenant, 1.0)
         if share >= 1.0:
             return True
-        key = tenant, int(work_s * 1000.0).bit_length()
+        if len(self._lots) > LOTS_MAX:
+            self._lots.clear()
+        key = bid.tenant, int(bid.work).bit_length()
         lot = self._lots.get(key, 0.5) + share
         taken = lot >= 1.0
         self._lots[key] = lot - taken
@@ -108,12 +122,12 @@ def _max_min(demand: Mapping[str, float], room: float) -> dict[str, float]:
     return shares
 
 
-def _limit(offers: list[_Offer], room: float) -> float:
-    """The work per value up to which all offers together fit the room."""
+def _limit(bids: list[Bid], room: float) -> float:
+    """The work per value up to which all bids together fit the room."""
     limit = 0.0
-    for each in sorted(offers, key=lambda offer: offer.work_s / offer.value):
-        room -= each.work_s
-        limit = each.work_s / each.value
+    for each in sorted(bids, key=lambda bid: bid.work / bid.value):
+        room -= each.work
+        limit = each.work / each.value
         if room < 0.0:
             break
     return limit

@@ -212,7 +212,8 @@ class Scheduler:
         """When ``expire`` will next have something to do."""
         return self._deadlines.next()
 
-    def stats(self) -> Stats:
+    def stats(self, now: float = 0.0) -> Stats:
+        """``now`` matters to what is known of the last moments."""
         pool = self.cache.pool
         return Stats(
             running=len(self.running),
@@ -224,7 +225,7 @@ class Scheduler:
             kv_blocks_free=pool.free,
             step_tokens=self._last_shape.tokens,
             step_sequences=self._last_shape.sequences,
-            policy=self.policy.numbers(),
+            policy=self.policy.numbers(now),
             classes={name: replace(counters) for name, counters in self.ledger.classes.items()},
             **asdict(self.counters),
         )
@@ -243,14 +244,19 @@ class Scheduler:
         if self._draining:
             retry_after_s = self._drain_rate.retry_after_s(self.waiting.tokens)
             return Rejected(request_id, RejectReason.DRAINING, "shutting down", retry_after_s=retry_after_s)
-        return refuse_for_now(spec, self.waiting, self.config, self._drain_rate)
+        return None
 
     def _take_in(self, now: float, spec: RequestSpec) -> Rejected | None:
         request = Request.new(spec, self._arrivals, now)
         request.uncached = len(spec.prompt) - len(self.cache.lookup(request)) * self.cache.block_size
         refusal = self.policy.offer(now, request, self._scene())
-        if refusal is not None and not spec.may_demote:
+        if refusal is not None and (refusal.is_final or not spec.may_demote):
             return _rejected(refusal)
+        if refusal is not None:
+            request.lane = Lane.BATCH
+        full = refuse_for_now(request, self.waiting, self.config, self._drain_rate)
+        if full is not None:
+            return full
         self._arrivals += 1
         self.requests[spec.request_id] = request
         if refusal is not None:
@@ -389,6 +395,7 @@ class Scheduler:
                     self._finish(now, request, FinishReason.FAILED, rejected.message)
         self.info = info
         self._seats.cache = self._new_cache()
+        self.waiting.forget_hits()
 
     def _take_events(self) -> list[Event]:
         events = self._events[:]

@@ -1,4 +1,4 @@
-"""The tightest promises among the traffic of the last minute: somebody like that may come at any moment."""
+"""The tightest promises given in the last minute: somebody like that may come again at any moment."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ PERIOD_S = 30.0
 
 
 class Tightest:
-    """``ttft_s`` and ``itl_s``: the smallest seen in this period and the one before; ``inf`` if none was."""
+    """The smallest TTFT and ITL seen in this period of ``PERIOD_S`` and the one before; ``inf`` if none was."""
 
     def __init__(self) -> None:
         self._until_s = -inf
@@ -18,16 +18,20 @@ class Tightest:
         self._now = (inf, inf)
 
     def see(self, now: float, objective: Objective) -> None:
+        self._turn(now)
+        self._now = (min(self._now[0], objective.ttft_s or inf), min(self._now[1], objective.itl_s or inf))
+
+    def ttft_s(self, now: float) -> float:
+        self._turn(now)
+        return min(self._now[0], self._before[0])
+
+    def itl_s(self, now: float) -> float:
+        self._turn(now)
+        return min(self._now[1], self._before[1])
+
+    def _turn(self, now: float) -> None:
+        """Begin a new period if this one is over."""
         if now >= self._until_s:
             self._before = self._now if now < self._until_s + PERIOD_S else (inf, inf)
             self._now = (inf, inf)
             self._until_s = now + PERIOD_S
-        self._now = (min(self._now[0], objective.ttft_s or inf), min(self._now[1], objective.itl_s or inf))
-
-    @property
-    def ttft_s(self) -> float:
-        return min(self._now[0], self._before[0])
-
-    @property
-    def itl_s(self) -> float:
-        return min(self._now[1], self._before[1])

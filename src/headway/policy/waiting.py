@@ -28,12 +28,24 @@ class WaitingQueue:
     """
 
     def __init__(self) -> None:
-        self.tokens = 0
         self.timely_tokens = 0
+        self._tokens = [0, 0]  # with a promise, without one
         self.lanes: tuple[list[Request], ...] = tuple([] for _ in Lane)
 
     def __len__(self) -> int:
         return sum(map(len, self.lanes))
+
+    @property
+    def tokens(self) -> int:
+        return sum(self._tokens)
+
+    def length(self, *, deferrable: bool) -> int:
+        """Those in the batch lane if ``deferrable``, else the others."""
+        batch = len(self.lanes[Lane.BATCH])
+        return batch if deferrable else len(self) - batch
+
+    def tokens_of(self, *, deferrable: bool) -> int:
+        return self._tokens[deferrable]
 
     def __iter__(self) -> Iterator[Request]:
         return chain.from_iterable(self.lanes)
@@ -48,16 +60,22 @@ class WaitingQueue:
     def add(self, request: Request, lane: Lane, key: float = 0.0) -> None:
         request.lane, request.key = lane, key
         insort(self.lanes[lane], request, key=_place)
-        self.tokens += len(request.tokens)
+        self._tokens[lane is Lane.BATCH] += len(request.tokens)
         if lane is Lane.TIMELY:
             self.timely_tokens += request.uncached
+
+    def forget_hits(self) -> None:
+        """The cache is lost: all tokens of those that wait have to be computed."""
+        for request in self:
+            request.uncached = len(request.tokens)
+        self.timely_tokens = sum(request.uncached for request in self.lanes[Lane.TIMELY])
 
     def remove(self, request: Request) -> None:
         lane = self.lanes[request.lane]
         index = bisect_left(lane, _place(request), key=_place)
         assert lane[index : index + 1] == [request], f"{request.request_id} does not wait"
         del lane[index]
-        self.tokens -= len(request.tokens)
+        self._tokens[request.lane == Lane.BATCH] -= len(request.tokens)
         if request.lane == Lane.TIMELY:
             self.timely_tokens -= request.uncached
 

@@ -147,7 +147,7 @@ class Driver:
 
     def stats(self) -> Stats | None:
         with self._changed:
-            return self._scheduler.stats() if self._scheduler else None
+            return self._scheduler.stats(self._clock()) if self._scheduler else None
 
     def drain(self) -> None:
         """Admit nothing more; what is in goes on to its end."""
