@@ -201,7 +201,7 @@ def test_the_fake_model_notices_a_foreign_block() -> None:
     assert plan is not None
     good = world.executor.run(plan)
     chunk = plan.chunks[0]
-    foreign = chunk._replace(block_table=(plan.chunks[2].block_table[0], *chunk.block_table[1:]))
+    foreign = replace(chunk, block_table=(plan.chunks[2].block_table[0], *chunk.block_table[1:]))
     bad = world.executor.run(replace(plan, chunks=(foreign, *plan.chunks[1:])))
     assert bad.drawn[0] != good.drawn[0]
     assert bad.drawn[1:] == good.drawn[1:]

@@ -3,18 +3,20 @@
 A plan says everything a step needs. An executor keeps no record of requests from one step to the next, only the
 KV blocks, so a worker that was restarted can run the next plan as well as the old one could.
 
-What is made by the thousand a second is a ``NamedTuple``, which is made in a quarter of a frozen dataclass's time.
+Nobody changes a message. What is made by the thousand a second is not frozen all the same: freezing takes three times
+as long.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from headway.policy.sampling import SamplingParams
 
 
-class Draw(NamedTuple):
+@dataclass(slots=True)
+class Draw:
     """Sample one token from the logits of a chunk's last position.
 
     ``history`` holds every token of the sequence so far (prompt then output) when the rules read it, else it is
@@ -28,7 +30,8 @@ class Draw(NamedTuple):
     history: tuple[int, ...] = ()
 
 
-class Chunk(NamedTuple):
+@dataclass(slots=True)
+class Chunk:
     """Consecutive tokens of one sequence, computed in one step: part of a prompt, or one token of a decode.
 
     ``tokens`` sit at positions ``start .. start + len(tokens) - 1``. The keys and values of all earlier positions
@@ -55,7 +58,8 @@ class StepPlan:
         return sum(len(chunk.tokens) for chunk in self.chunks)
 
 
-class DrawnToken(NamedTuple):
+@dataclass(slots=True)
+class DrawnToken:
     """One sampled token. ``top`` holds (token id, logprob) pairs, most likely first, when they were asked for."""
 
     request_id: str

@@ -318,20 +318,22 @@ class Scheduler:
         """
         request.computed += request.planned
         request.planned = 0
-        if outcome is None and not draws:
-            self._publish(request)
+        if isinstance(outcome, FailedDraw):
+            self._finish(now, request, FinishReason.FAILED, outcome.reason)
             return
-        if not isinstance(outcome, DrawnToken):
-            reason = "the executor returned no token" if outcome is None else outcome.reason
-            self._finish(now, request, FinishReason.FAILED, reason)
+        if draws and outcome is None:
+            self._finish(now, request, FinishReason.FAILED, "the executor returned no token")
             return
-        self._publish(request)
+        if request.computed >= (request.published + 1) * self.cache.block_size:
+            self.cache.publish(request)
+        if outcome is None:
+            return
         if not draws:
             self.counters.discarded_tokens += 1
             return
-        spec, token = request.spec, outcome.token
-        index = len(request.tokens) - len(spec.prompt)
-        request.tokens.append(token)
+        spec, tokens, token = request.spec, request.tokens, outcome.token
+        index = len(tokens) - len(spec.prompt)
+        tokens.append(token)
         self.counters.output_tokens += 1
         if token in spec.sampling.stop_token_ids and index >= spec.sampling.min_tokens:
             self._finish(now, request, FinishReason.STOP)
@@ -340,10 +342,6 @@ class Scheduler:
         self._events.append(TokenOut(spec.request_id, index, token, outcome.logprob, outcome.top))
         if index + 1 == spec.max_tokens:
             self._finish(now, request, FinishReason.LENGTH)
-
-    def _publish(self, request: Request) -> None:
-        if request.computed >= (request.published + 1) * self.cache.block_size:
-            self.cache.publish(request)
 
     # Endings.
 
