@@ -43,23 +43,16 @@ ENGINE_THREADS = 1
 CAPACITY_S = 1.5
 CAPACITY_FIRST_STREAMS = 16
 STORY_TOKENS_MAX = 200
-CHAT_TOKENS = 96
+CHAT_TOKENS_MAX = 96
 """Long enough that the engine is what is short, and not the processor time that clients and refusals take."""
 TIMEOUT_S = 120.0
 """Then something is stuck."""
-QUESTIONS = (
-    "Tell me a story about a fox.",
-    "What is latency?",
-    "What do elephants eat?",
-    "Write a poem about the sea.",
-    "How do I make pancakes?",
-    "What is the capital of Norway?",
-    "Tell me about owls.",
-    "What is a queue?",
-    "Tell me a story about a brave mouse.",
-    "What happens in autumn?",
-    "Write a haiku about trains.",
-    "What is the opposite of warm?",
+QUESTIONS = tuple(
+    f"Tell me a story about {who}."
+    for who in (
+        *("a fox", "a brave mouse", "an owl", "a small bear", "a clever crow", "a hedgehog", "a rabbit", "an otter"),
+        *("a lost sheep", "a tired horse", "a cat", "a frog"),
+    )
 )
 
 
@@ -176,15 +169,14 @@ async def _show_loads(
 
 def _story(number: int) -> dict[str, object]:
     """A longer chat that nothing is promised to, so that it is never refused."""
-    return {**_chat(number), "max_tokens": STORY_TOKENS_MAX, "ignore_eos": False, "service_tier": BATCH.tiers[0]}
+    return {**_chat(number), "max_tokens": STORY_TOKENS_MAX, "service_tier": BATCH.tiers[0]}
 
 
 def _chat(number: int) -> dict[str, object]:
     return {
         "model": "headway-demo",
         "messages": [{"role": "user", "content": QUESTIONS[number % len(QUESTIONS)]}],
-        "max_tokens": CHAT_TOKENS,
-        "ignore_eos": True,
+        "max_tokens": CHAT_TOKENS_MAX,
         "temperature": 0.7,
         "seed": number,
         "service_tier": CONVERSATIONAL.tiers[0],

@@ -22,10 +22,12 @@ MARGIN_MAX = 1.6
 
 
 class Margin:
-    """A factor on predicted times, from ``least`` to ``MARGIN_MAX``, for one kind of promise."""
+    """A factor on predicted times, from ``least`` to ``MARGIN_MAX``, for one kind of promise. It begins with
+    ``first``."""
 
-    def __init__(self, least: float = 1.0) -> None:
-        self.value = self._least = least
+    def __init__(self, least: float = 1.0, first: float | None = None) -> None:
+        self._least = least
+        self.value = least if first is None else first
         self._kept = 0
         self._judged = 0
         self._binding = False

@@ -1,8 +1,8 @@
 """What the server measures about itself.
 
 TTFT runs from the last byte of the request to the first token written out; ITL is the gap between two tokens of one
-stream as written out (when several go out in one write, the gap is shared among them); end to end is from the last
-byte of the request to the last token. Label values come from closed sets, whatever clients send.
+stream as written out (when several go out in one write, the first has the gap and the others none); end to end is from
+the last byte of the request to the last token. Label values come from closed sets, whatever clients send.
 
 All ``record_`` methods are called on the event loop.
 """
@@ -90,16 +90,18 @@ class Telemetry:
         return Histogram.sum_of(each.latencies[part].histogram for each in self.classes.values())
 
     def record_tokens(self, now: float, reply: Reply, choice: Choice, count: int) -> None:
-        """``count`` tokens of a choice were written out together; the gap before them is shared among them."""
+        """``count`` tokens of a choice were written out together: the first after a gap, the others after none."""
         self.tokens_out += count
         self.output_rate.add(now, count)
         latencies = self.classes[reply.build.service_class].latencies
         if choice.last_out_s is not None:
-            gap_s = (now - choice.last_out_s) / count
-            latencies["itl"].observe(now, gap_s, count)
+            gap_s = now - choice.last_out_s
+            latencies["itl"].observe(now, gap_s)
+            if count > 1:
+                latencies["itl"].observe(now, 0.0, count - 1)
             promised_s = reply.promise.objective.itl_s
             if promised_s is not None and gap_s > promised_s:
-                choice.late_gaps += count
+                choice.late_gaps += 1
         else:
             choice.first_out_s = now
             if count > 1:
