@@ -12,6 +12,7 @@ import importlib
 from benchmarks.policy.figures import Figure
 from benchmarks.policy.pool import Pool
 from benchmarks.policy.setting import hardware_sources
+from headway.sim.hardware import HARDWARE
 
 PARTS = {
     "capacity": "the largest load that is kept, against every static setting",
@@ -26,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("part", nargs="?", choices=tuple(PARTS), help="; ".join(f"{k}: {v}" for k, v in PARTS.items()))
     parser.add_argument("--quick", action="store_true", help="short runs (the default without a part)")
     parser.add_argument("--full", action="store_true", help="long runs (the default with a part)")
+    parser.add_argument("--hardware", choices=tuple(HARDWARE), help="capacity: of this machine only")
     parser.add_argument("--jobs", type=int, default=2, help="processes at work")
 
 
@@ -35,5 +37,6 @@ def run(arguments: argparse.Namespace) -> dict[str, Figure]:
     figures: dict[str, Figure] = {"scale": "quick" if quick else "full", **hardware_sources()}
     for part in [arguments.part] if arguments.part else PARTS:
         module = importlib.import_module(f"benchmarks.policy.{part}")
-        figures |= module.measure(quick=quick, pool=pool)
+        only = {"hardware": arguments.hardware} if arguments.hardware and part == "capacity" else {}
+        figures |= module.measure(quick=quick, pool=pool, **only)
     return figures

@@ -94,19 +94,16 @@ def search_one(case: Case, setting: Setting, scale: Scale, near: float) -> float
     return Trials(case, setting, scale).capacity(*_around(near), LEAST_SHARE * estimate(case))
 
 
-def measure(*, quick: bool, pool: Pool) -> dict[str, Figure]:
-    cases = [
-        Case(hardware, workload)
-        for workload in (QUICK_WORKLOADS if quick else WORKLOADS)
-        for hardware in (QUICK_HARDWARE if quick else tuple(HARDWARE))
-    ]
+def measure(*, quick: bool, pool: Pool, hardware: str | None = None) -> dict[str, Figure]:
+    machines = (hardware,) if hardware else QUICK_HARDWARE if quick else tuple(HARDWARE)
+    cases = [Case(machine, workload) for workload in (QUICK_WORKLOADS if quick else WORKLOADS) for machine in machines]
     scale = QUICK if quick else FULL
     found = pool.map(search, [(case, scale, quick) for case in cases])
     figures: dict[str, Figure] = {"capacity_seeds": len(scale.seeds)}
     for each in found:
         figures |= each.case.stated() | {f"{each.case}_calls": scale.calls_of(each.case)} | _figures(each)
-    for hardware in dict.fromkeys(case.hardware for case in cases):
-        figures |= _single([each for each in found if each.case.hardware == hardware], scale, pool)
+    for machine in machines:
+        figures |= _single([each for each in found if each.case.hardware == machine], scale, pool)
     return figures
 
 

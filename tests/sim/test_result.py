@@ -31,9 +31,19 @@ SERVED = Record(
     e2e_s=1.0,
     in_slo=True,
     every_gap_in_slo=True,
+    answered_s=1.0,
 )
 LATE = replace(SERVED, index=1, ttft_s=0.9, in_slo=False, every_gap_in_slo=False)
-SHED = replace(SERVED, index=2, outcome=Outcome.SHED, ttft_s=None, e2e_s=None, in_slo=False, every_gap_in_slo=False)
+SHED = replace(
+    SERVED,
+    index=2,
+    outcome=Outcome.SHED,
+    ttft_s=None,
+    e2e_s=None,
+    in_slo=False,
+    every_gap_in_slo=False,
+    answered_s=0.01,
+)
 DEMOTED = replace(LATE, index=3, demoted=True, prompt_tokens=5000)
 BEFORE = replace(LATE, index=4, arrived_s=1.0)
 

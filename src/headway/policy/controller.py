@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from heapq import merge
 from itertools import islice
 from math import ceil, inf
@@ -25,7 +26,7 @@ from headway.policy.ontime import PromptSpeed, must_leave, prompt_left
 from headway.policy.policy import Load, Refusal, Scene
 from headway.policy.price import Bid, BidPrice
 from headway.policy.request import Request
-from headway.policy.slo import Objective, ServiceClasses
+from headway.policy.slo import Objective, ServiceClasses, late_gaps_allowed
 from headway.policy.steptime import StepShape, StepTimeModel
 from headway.policy.tightest import Tightest
 from headway.policy.waiting import Lane
@@ -168,8 +169,12 @@ class PromisePolicy:
         timely = scene.waiting.lanes[Lane.TIMELY]
         if not timely or not self.config.admission:
             return ()
-        alone_s = self._alone_s if all(request.deferrable for request in scene.running) else None
-        late = must_leave(now, self._prompts(scene), self._speed(now, scene), alone_s)
+        beside = [each for each in scene.running if not each.deferrable]
+        whole_s = None
+        if all(_can_wait(each, scene) for each in beside):
+            context = sum(len(each.tokens) for each in beside)
+            whole_s = partial(self._whole_s, len(beside), context)
+        late = must_leave(now, self._prompts(scene), self._speed(now, scene), whole_s)
         if late:
             self._ttft_margin.lean()
         if self.config.never_shed:
@@ -261,8 +266,8 @@ class PromisePolicy:
                 slack_s = min(slack_s, self._pace_s(now, request, scene))
         self._set_pace(now, count, context, slack_s, scene)
         time_s = self._time_s
-        if not count:
-            time_s = max(time_s, self._whole_prompt_s(now, load, scene))
+        if all(_can_wait(request, scene) for request in load.decodes):
+            time_s = max(time_s, self._whole_prompt_s(now, load, scene, count, context))
         deferrable_s = min(time_s, self._ttft_s(now) * self._deferrable_share())
         least_s = self.model.tail_s(count + CHUNK_TOKENS_MIN, count + 1, context, CHUNK_TOKENS_MIN**2 / 2)
         last = self._last
@@ -311,20 +316,21 @@ class PromisePolicy:
         pace_s = (request.arrived_s + (request.objective.e2e_s or 0.0) - now) / left
         return pace_s if pace_s > self.model.predict_s(1, 1, len(request.tokens), 0.0) else inf
 
-    def _whole_prompt_s(self, now: float, load: Load, scene: Scene) -> float:
-        """The time of the next prompt as a whole, if only so it is on time: every step has its fixed cost."""
+    def _whole_prompt_s(self, now: float, load: Load, scene: Scene, decodes: int, context: int) -> float:
+        """The time of a step with all of the next prompt, if only so it is on time: every step has its fixed cost."""
         head = min((*load.prefills, *scene.waiting.lanes[Lane.TIMELY][:1]), key=_due, default=None)
         if head is None or head.due_s == inf:
             return 0.0
-        whole_s = self._alone_s(head)
+        whole_s = self._whole_s(decodes, context, head)
         chunks = ceil(prompt_left(head) / (self._tokens_per_s * self._step_s))
         needs_it = now + chunks * self._step_s > head.due_s >= now + whole_s
         return whole_s if needs_it else 0.0
 
-    def _alone_s(self, request: Request) -> float:
-        """The time of a step that computes what is left of a prompt, and nothing else."""
+    def _whole_s(self, decodes: int, context: int, request: Request) -> float:
+        """The time of a step that computes what is left of a prompt, and a token for so many others."""
         left = prompt_left(request)
-        return self.model.tail_s(left, 1, 0, left * (len(request.tokens) - left / 2))
+        reads = left * (len(request.tokens) - left / 2)
+        return self.model.tail_s(decodes + left, decodes + 1, context, reads)
 
     def observe(self, now: float, shape: StepShape, elapsed_s: float) -> None:
         self.model.observe(shape, elapsed_s)
@@ -364,6 +370,16 @@ class PromisePolicy:
 
 
 READS_PROBE = 1e6
+
+
+def _can_wait(request: Request, scene: Scene) -> bool:
+    """Whether one of its gaps may be long: one in twenty may, and it is expected to have enough of them."""
+    if request.objective.is_empty or not request.told:
+        return True
+    if request.objective.itl_s is None:
+        return False
+    expected = max(scene.outputs.expected(request) or 0, request.told)
+    return request.late_gaps < late_gaps_allowed(min(expected, request.spec.max_tokens) - 1)
 
 
 def _due(request: Request) -> float:

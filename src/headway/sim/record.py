@@ -22,13 +22,18 @@ class Outcome(StrEnum):
     UNFINISHED = "unfinished"  # the simulation ended first
 
 
+ANSWER_MAX_S = 0.05
+"""A refusal that takes longer comes after the answer was taken for given."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
     """One call, with all its tries. ``arrived_s``: of the first try; ``sent_s``: of the last.
 
     Latencies are those of the last try, from ``sent_s``; None where no token came, or no gap. ``itl_p95_s`` and
     ``itl_worst_s`` are over the call's own gaps. ``e2e_s`` ends when the last token was drawn. ``every_gap_in_slo``:
-    in SLO even if the promised ITL is meant for each single gap. ``promised``: whether anything was.
+    in SLO even if the promised ITL is meant for each single gap. ``promised``: whether anything was. ``answered_s``:
+    from ``sent_s`` to the end or the refusal.
     """
 
     index: int
@@ -50,11 +55,15 @@ class Record:
     e2e_s: float | None
     in_slo: bool
     every_gap_in_slo: bool
+    answered_s: float
 
     @property
     def admitted(self) -> bool:
-        """It was taken in under the promise it came with, and kept: neither refused, shed nor demoted."""
-        return self.outcome not in (Outcome.SHED, Outcome.REFUSED) and not self.demoted
+        """It was taken in under the promise it came with: neither demoted nor refused in time. One that was shed after
+        more than ``ANSWER_MAX_S`` counts as taken in, and broken."""
+        if self.outcome is Outcome.SHED:
+            return self.answered_s > ANSWER_MAX_S
+        return self.outcome is not Outcome.REFUSED and not self.demoted
 
 
 def nearest_rank(ordered: list[float], share: float) -> float:

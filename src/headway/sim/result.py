@@ -138,6 +138,7 @@ class Recorder:
                 e2e_s=e2e_s,
                 in_slo=served and keeps(call.objective, ttft_s, p95_s, e2e_s),
                 every_gap_in_slo=served and keeps(call.objective, ttft_s, worst_s, e2e_s),
+                answered_s=now - attempt.sent_s,
             )
         )
 

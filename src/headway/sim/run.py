@@ -225,6 +225,7 @@ class Simulation:
             self._refused(now, attempt, Outcome.SHED, answer.reason, answer.retry_after_s)
         else:
             self._end(now, attempt, Outcome.REFUSED, answer.reason)
+        self._take(now, self.scheduler.expire(now))  # who had to leave for it hears so at once
 
     def _leave(self, now: float, request_id: str) -> None:
         if request_id in self._attempts:
