@@ -17,6 +17,7 @@ ALLOWED = {
     "bisect",
     "collections",
     "dataclasses",
+    "functools",
     "enum",
     "hashlib",
     "heapq",
