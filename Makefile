@@ -10,7 +10,7 @@ MODEL ?=
 help:  ## what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
 
-demo: $(READY)  ## set up, then watch a real model serve many chats at once (under a minute after set-up)
+demo: $(READY)  ## set up, then watch traffic outgrow the machine, with and without a promise (about a minute)
 	@$(BIN)/headway demo
 
 test: $(READY)  ## set up, then run all tests

@@ -48,7 +48,7 @@ class Scale:
         return max(self.calls, round(self.seconds * estimate(case)))
 
 
-FULL = Scale(calls=1000, seconds=150.0, seeds=(1,))
+FULL = Scale(calls=700, seconds=90.0, seeds=(1,))
 QUICK = Scale(calls=400, seconds=40.0, seeds=(1,))
 
 

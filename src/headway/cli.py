@@ -188,7 +188,7 @@ def serve(
 
 @app.command
 def demo() -> int:
-    """See a real model serve many chats at once, and what company costs. Ends by itself in under a minute."""
+    """See traffic outgrow this machine, with and without a promise. Ends by itself in about a minute."""
     from headway.demo import run
 
     return run()
