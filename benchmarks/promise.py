@@ -34,6 +34,7 @@ from headway.bench.load import LoadRun, Outcome, TimedRequest, open_loop
 from headway.bench.verdict import Verdict, judge
 from headway.models.source import resolve
 from headway.policy.slo import BATCH, CONVERSATIONAL, Objective
+from headway.serve.policy_maker import read_step_times
 
 PATH = "/v1/completions"
 NAME = "bench"
@@ -92,12 +93,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model-file", type=Path, help="a step-time model to predict from, in place of the server's")
 
 
-def run(arguments: argparse.Namespace) -> dict[str, float | int | str]:
+def run(arguments: argparse.Namespace) -> dict[str, float | int | str | None]:
     with tempfile.TemporaryDirectory() as folder:
         return _run(arguments, Path(folder) / "step_times.json")
 
 
-def _run(arguments: argparse.Namespace, learned: Path) -> dict[str, float | int | str]:
+def _run(arguments: argparse.Namespace, learned: Path) -> dict[str, float | int | str | None]:
     """``learned``: where the adaptive server leaves its step-time model when it ends."""
     adaptive = Setting(ADAPTIVE, ("--policy", "headway", "--step-times", str(learned)))
     settings = [adaptive, *(Setting.static(each) for each in _list(arguments.grid))]
@@ -113,7 +114,7 @@ def _run(arguments: argparse.Namespace, learned: Path) -> dict[str, float | int 
         measurement = Measurement(traffic, objective, servers, arguments)
         capacity = uvloop.run(measurement.prepare(arguments.capacity))
         uvloop.run(measurement.measure(points, capacity))
-    model_json = (arguments.model_file or learned).read_text()
+    _, model = read_step_times(arguments.model_file or learned)
     return {
         "model": arguments.model,
         "threads": arguments.threads,
@@ -126,7 +127,9 @@ def _run(arguments: argparse.Namespace, learned: Path) -> dict[str, float | int 
         "output_tokens": str(OUTPUT),
         "capacity_requests_s": round(capacity, 2),
         **measurement.figures(points),
-        **compare(measurement.adaptive_runs, objective, model_json, kv_tokens=KV_TOKENS, seconds=arguments.seconds),
+        **compare(
+            measurement.adaptive_runs, objective, model.to_json(), kv_tokens=KV_TOKENS, seconds=arguments.seconds
+        ),
     }
 
 
@@ -197,10 +200,10 @@ class Measurement:
         self._seen += sum(len(each.reply.timing.tokens_s) for each in whole)
         self._asked += sum(cast(int, each.request.body["max_tokens"]) for each in whole)
 
-    def figures(self, points: list[Point]) -> dict[str, float | int | str]:
+    def figures(self, points: list[Point]) -> dict[str, float | int | str | None]:
         """Every setting at every point; then the adaptive one against the best static one of that point."""
         seconds = self._arguments.seconds * self._arguments.rounds
-        figures: dict[str, float | int | str] = {
+        figures: dict[str, float | int | str | None] = {
             "client_cpu_share_of_one_core": round(self._cpu_s / self._elapsed_s, 3),
             "client_cpu_us_per_token": round(1e6 * self._cpu_s / max(1, self._tokens), 1),
             "client_tokens_seen_share": _ratio(self._seen, self._asked),
@@ -223,6 +226,7 @@ def _figures(verdict: Verdict) -> dict[str, float | int]:
     return {
         "offered": verdict.offered,
         "refused": verdict.refused,
+        "refused_late": verdict.refused_late,
         "failed": verdict.failed,
         "output_tokens": verdict.output_tokens,
         "goodput_requests_s": round(verdict.goodput, 3),
@@ -251,9 +255,9 @@ def _say_level(level: Level) -> None:
     )
 
 
-def _ratio(value: float, against: float) -> float:
-    """0 where there is nothing to compare with."""
-    return round(value / against, 3) if against else 0.0
+def _ratio(value: float, against: float) -> float | None:
+    """None where there is nothing to compare with."""
+    return round(value / against, 3) if against else None
 
 
 def _promise(ttft_ms: float | None, itl_ms: float | None) -> tuple[Objective, dict[str, str]]:

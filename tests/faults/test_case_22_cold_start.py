@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from pathlib import Path
 
 import pytest
 
 from headway.cli import main
-from headway.policy.controller import PromisePolicy
+from headway.policy.controller import PromiseConfig, PromisePolicy
 from headway.policy.events import Rejected, RejectReason
+from headway.policy.plan import ExecutorLost, StepResult
 from headway.policy.slo import ServiceClasses
 from headway.policy.steptime import StepTimeModel
-from headway.serve.policy_maker import PolicyMaker
+from headway.serve.policy_maker import PolicyMaker, read_step_times
+from tests.fakes import ScriptedExecutor
 from tests.policy.promises import KnownModel, Machine, flood, promised, scheduler
 
 
@@ -53,15 +56,17 @@ def test_case_22_it_learns_while_it_serves_and_keeps_its_promises() -> None:
     assert counters.in_slo > 0.5 * known.scheduler.ledger.of("conversational").in_slo
 
 
+KEPT = json.dumps({"of": "this machine", "model": json.loads(StepTimeModel().to_json())}).encode()
+
 BAD_FILES = {
     "empty": b"",
     "not JSON": b"step times",
     "not a model": b'{"hello": 1}',
     "another JSON": b"[1, 2, 3]",
-    "cut off": StepTimeModel().to_json().encode()[:-20],
+    "cut off": KEPT[:-20],
     "pickle": pickle.dumps({"pace": 1.0}),
     "not UTF-8": b"\xff\xfe\x00",
-    "not numbers": StepTimeModel().to_json().replace("1.0", "NaN").encode(),
+    "not numbers": KEPT.replace(b"1.0", b"NaN"),
 }
 
 
@@ -70,9 +75,7 @@ def test_case_22_a_file_that_holds_no_model_is_an_error_that_names_it(name: str,
     path = tmp_path / "times.json"
     path.write_bytes(BAD_FILES[name])
     with pytest.raises(ValueError, match=r"times\.json") as error:
-        PolicyMaker(
-            "headway", ServiceClasses(), PromisePolicy(StepTimeModel(), ServiceClasses()).config, step_times=path
-        )
+        PolicyMaker("headway", ServiceClasses(), PromiseConfig(), step_times=path)
     assert "\n" not in str(error.value)
 
 
@@ -92,10 +95,40 @@ def test_case_22_a_model_that_was_kept_predicts_as_it_did(tmp_path: Path) -> Non
     model = StepTimeModel()
     world = machine(model)
     flood(world, 5.0, 30.0)
-    path.write_text(model.to_json())
-    maker = PolicyMaker("headway", ServiceClasses(), PromisePolicy(model, ServiceClasses()).config, step_times=path)
-    assert maker._model is not None
+    path.write_text(json.dumps({"of": "this machine", "model": json.loads(model.to_json())}))
+    of, kept = read_step_times(path)
+    assert of == "this machine"
     for tokens in (1, 10, 500):
-        assert maker._model.predict_s(tokens, 1, 0, tokens * tokens / 2) == pytest.approx(
+        assert kept.predict_s(tokens, 1, 0, tokens * tokens / 2) == pytest.approx(
             model.predict_s(tokens, 1, 0, tokens * tokens / 2)
         )
+
+
+def test_case_22_step_times_of_another_machine_are_measured_anew(tmp_path: Path) -> None:
+    """A file from a slow model made the server refuse everything for good, and nothing ran that could have told it."""
+    path = tmp_path / "times.json"
+    path.write_text(json.dumps({"of": "a slow machine", "model": json.loads(StepTimeModel().to_json())}))
+    executor = ScriptedExecutor()
+    maker = PolicyMaker("headway", ServiceClasses(), PromiseConfig(), step_times=path)
+    maker(executor, executor.start())
+    assert executor.plans, "nothing was measured"
+    maker.save()
+    of, kept = read_step_times(path)
+    assert of == executor.info.description
+    assert kept.predict_s(100, 1, 0, 0.0) != StepTimeModel().predict_s(100, 1, 0, 0.0)
+
+
+def test_case_22_what_was_half_measured_is_not_kept(tmp_path: Path) -> None:
+    """An engine lost while it was measured left a file with no samples in it, which every later start trusted."""
+
+    class Lost(ScriptedExecutor):
+        def finish(self) -> StepResult:
+            raise ExecutorLost("gone")
+
+    path = tmp_path / "times.json"
+    executor = Lost()
+    maker = PolicyMaker("headway", ServiceClasses(), PromiseConfig(), step_times=path)
+    with pytest.raises(ExecutorLost):
+        maker(executor, executor.start())
+    maker.save()
+    assert not path.exists()

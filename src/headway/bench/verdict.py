@@ -13,6 +13,8 @@ from headway.bench.client import percentile
 from headway.bench.load import Outcome
 from headway.policy.slo import Objective, late_gaps_allowed
 
+REFUSED_LATE_S = 0.05
+
 
 @dataclass(frozen=True, slots=True)
 class Quantiles:
@@ -31,6 +33,8 @@ class Quantiles:
 class Verdict:
     """What became of the requests of ``seconds`` of load. ``offered`` = ``admitted`` + ``refused``.
 
+    ``refused_late`` of the refused heard so after more than ``REFUSED_LATE_S``: whatever made the answer slow, a client
+    had reason to think that it was taken in.
     ``failed`` of the admitted ended without being whole. ``ttft`` is over the admitted; one that never got a token
     counts with how long it waited, so with failures it is a lower bound. ``itl`` is over all gaps of the admitted.
     """
@@ -39,6 +43,7 @@ class Verdict:
     offered: int
     admitted: int
     refused: int
+    refused_late: int
     failed: int
     in_slo: int
     output_tokens: int
@@ -84,6 +89,9 @@ def judge(outcomes: Iterable[Outcome], objective: Objective, seconds: float) -> 
         offered=len(offered),
         admitted=len(admitted),
         refused=len(offered) - len(admitted),
+        refused_late=sum(
+            each.refused and each.reply.ended_s - each.reply.timing.sent_s > REFUSED_LATE_S for each in offered
+        ),
         failed=sum(each.reply.error is not None for each in admitted),
         in_slo=sum(in_slo(each, objective) for each in admitted),
         output_tokens=sum(len(each.reply.timing.tokens_s) for each in admitted),

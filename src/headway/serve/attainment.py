@@ -52,10 +52,9 @@ def slo_outcome(reply: Reply, outcome: str, now: float) -> SloOutcome | None:
 def judgement(reply: Reply, now: float) -> tuple[bool | None, bool | None]:
     """Of a complete reply: whether its first token came in time, and its tokens; None where that was not promised."""
     objective = reply.promise.objective
-    first_s = now if reply.first_out_s is None else reply.first_out_s
-    in_time = not any(
-        each.late_gaps > late_gaps_allowed(max(0, each.output_tokens - 1)) for each in reply.build.choices
-    )
+    choices = reply.build.choices
+    first_s = max(now if each.first_out_s is None else each.first_out_s for each in choices)  # it was promised to each
+    in_time = all(each.late_gaps <= late_gaps_allowed(max(0, each.output_tokens - 1)) for each in choices)
     return (
         None if objective.ttft_s is None else first_s - reply.received_s <= objective.ttft_s,
         None if objective.itl_s is None else in_time,

@@ -89,6 +89,10 @@ def _promises(service: Service) -> Iterator[Metric]:
     yield _counter("headway_slo_requests", "Requests by the class asked for and outcome", kept, (*_CLASS, "outcome"))
     attainment = {(key,): each.attainment(now)[0] for key, each in classes.items()}
     known = {key: value for key, value in attainment.items() if value is not None}
+    goodput = {(key,): each.goodput(now) for key, each in classes.items()}
+    yield _gauge(
+        "headway_goodput_requests_per_second", "Requests in SLO a second, over the last minute", goodput, _CLASS
+    )
     yield _gauge("headway_slo_attainment_ratio", "Share of the last minute's requests in SLO", known, _CLASS)
 
 

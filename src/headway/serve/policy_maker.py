@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -19,8 +20,8 @@ Progress = Callable[[str, float | None], None]
 
 class PolicyMaker:
     """Makes the policy once the executor has started. ``step_times``: a file that keeps the step-time model from one
-    run to the next; without it, or before there is one, the model is measured. Raises ValueError for a file that holds
-    no model, OSError for one that can't be read."""
+    run to the next; without it, before there is one, or if it is of another machine or model, the steps are measured.
+    Raises ValueError for a file that holds no model, OSError for one that can't be read."""
 
     def __init__(
         self,
@@ -36,23 +37,36 @@ class PolicyMaker:
         self._promise = promise
         self._progress = progress
         self._file = step_times
-        self._model: StepTimeModel | None = None
-        if step_times is not None and step_times.exists():
-            try:
-                self._model = StepTimeModel.from_json(step_times.read_text(encoding="utf-8"))
-            except ValueError as error:
-                raise ValueError(f"{step_times}: {error}") from None
+        self._kept = None if step_times is None or not step_times.exists() else read_step_times(step_times)
+        self._learned: tuple[str, StepTimeModel] | None = None
 
     def __call__(self, executor: Executor, info: ExecutorInfo) -> Policy:
-        if self._name == "headway" and self._model is None:
-            self._model = StepTimeModel()
-            calibrate(executor, info, self._model, progress=self._progress)
-        return build(self._name, model=self._model, classes=self._classes, promise=self._promise)
+        if self._name != "headway":
+            return build(self._name)
+        if self._kept is not None and self._kept[0] == info.description:
+            model = self._kept[1]
+        else:
+            model = StepTimeModel()
+            calibrate(executor, info, model, progress=self._progress)
+        self._learned = info.description, model
+        return build(self._name, model=model, classes=self._classes, promise=self._promise)
 
     def save(self) -> None:
         """Keep what was learned, if there is a file for it: whole or not at all. Raises OSError."""
-        if self._file is None or self._model is None:
+        if self._file is None or self._learned is None:
             return
+        of, model = self._learned
         beside = self._file.with_name(f"{self._file.name}.new")
-        beside.write_text(self._model.to_json(), encoding="utf-8")
+        beside.write_text(json.dumps({"of": of, "model": json.loads(model.to_json())}), encoding="utf-8")
         os.replace(beside, self._file)
+
+
+def read_step_times(path: Path) -> tuple[str, StepTimeModel]:
+    """What machine and model the step times in a file are of, and the step times. Raises ValueError and OSError."""
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(kept, dict) or set(kept) != {"of", "model"} or not isinstance(kept["of"], str):
+            raise ValueError("it holds no step times of Headway")
+        return kept["of"], StepTimeModel.from_json(json.dumps(kept["model"]))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: {error}") from None

@@ -47,6 +47,7 @@ def _measured(telemetry: ClassTelemetry, now: float) -> dict[str, Any]:
     return {
         "measured_ms": latencies,
         "attainment": {"share": share, "n": count},
+        "goodput_per_s": round(telemetry.goodput(now), 3),
         "requests": {outcome.value: telemetry.outcomes[outcome] for outcome in SloOutcome},
     }
 

@@ -19,7 +19,7 @@ from headway.serve.choices import Choice
 from headway.serve.histogram import Histogram
 from headway.serve.objectives import PARTS
 from headway.serve.reply import Reply
-from headway.serve.window import Rate, Window, quantile
+from headway.serve.window import WINDOW_S, Rate, Window, quantile
 
 _GAP_BOUNDS = (
     *(0.001, 0.0025, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.125, 0.15, 0.2, 0.3),
@@ -65,6 +65,10 @@ class ClassTelemetry:
         """The share of the last minute's requests in SLO, and of how many."""
         values = self.kept.values(now)
         return (sum(values) / len(values) if values else None), len(values)
+
+    def goodput(self, now: float) -> float:
+        """Requests in SLO a second, over the last minute."""
+        return sum(self.kept.values(now)) / WINDOW_S
 
 
 class Telemetry:
