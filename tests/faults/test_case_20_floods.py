@@ -24,7 +24,7 @@ def chat(**rates: float) -> Workload:
     return replace(CHAT, traffic=kinds)
 
 
-@pytest.mark.xfail(strict=False, reason="who must leave for others is chosen without a look at tenants")
+@pytest.mark.xfail(strict=False, reason="0.86 are in SLO beside a flood of 5x capacity, 1.0 without")
 def test_case_20_the_other_tenants_attainment_is_as_before() -> None:
     alone = offered(QUIET_RATE, SECONDS, workload=chat(quiet=QUIET_RATE))
     beside = offered(5.1 * CAPACITY, SECONDS, workload=chat(quiet=QUIET_RATE, loud=5.0 * CAPACITY))
