@@ -31,6 +31,8 @@ AROUND_STEPS = 11
 REFIT_STEPS = 64
 REFIT_UNFAMILIAR_STEPS = 8
 """Steps between fits: all, or those of kinds that the last fit did not know."""
+JUMP = 1.5
+"""By how much a step has to be off to say more about the pace than about its kind, once the costs are known."""
 RECENT_STEPS = 1024
 """Steps over which error and coverage are told."""
 TIME_MIN_S, TIME_MAX_S = 1e-6, 3600.0
@@ -117,9 +119,13 @@ class StepTimeModel:
             return
         self.samples += 1
         cost_s = self._cost_s(shape)
-        self._judge(shape.prefill_reads > 0.0, elapsed_s / (self._pace * cost_s))
+        ratio = elapsed_s / (self._pace * cost_s)
+        self._judge(shape.prefill_reads > 0.0, ratio)
         self._steps_since_fit += 1
-        if self._kept.is_familiar(shape):
+        # A machine that slows down makes the policy plan smaller steps, of kinds that may never have been seen. What is
+        # far off then is the pace, or these steps would be taken for slow by nature.
+        is_jump = self.samples > REFIT_STEPS and not 1.0 / JUMP < ratio < JUMP
+        if is_jump or self._kept.is_familiar(shape):
             self._latest.append((shape, elapsed_s))
             self._paces.append(_bounded(elapsed_s / cost_s))
             self._follow()
