@@ -96,7 +96,11 @@ def search_one(case: Case, setting: Setting, scale: Scale, near: float) -> float
 
 def measure(*, quick: bool, pool: Pool, hardware: str | None = None) -> dict[str, Figure]:
     machines = (hardware,) if hardware else QUICK_HARDWARE if quick else tuple(HARDWARE)
-    cases = [Case(machine, workload) for workload in (QUICK_WORKLOADS if quick else WORKLOADS) for machine in machines]
+    cases = [
+        Case(machine, workload)
+        for workload in (QUICK_WORKLOADS if quick and not hardware else WORKLOADS)
+        for machine in machines
+    ]
     scale = QUICK if quick else FULL
     found = pool.map(search, [(case, scale, quick) for case in cases])
     figures: dict[str, Figure] = {"capacity_seeds": len(scale.seeds)}
