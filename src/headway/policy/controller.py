@@ -169,12 +169,7 @@ class PromisePolicy:
         timely = scene.waiting.lanes[Lane.TIMELY]
         if not timely or not self.config.admission:
             return ()
-        beside = [each for each in scene.running if not each.deferrable]
-        whole_s = None
-        if all(_can_wait(each, scene) for each in beside):
-            context = sum(len(each.tokens) for each in beside)
-            whole_s = partial(self._whole_s, len(beside), context)
-        late = must_leave(now, self._prompts(scene), self._speed(now, scene), whole_s)
+        late = must_leave(now, self._prompts(scene), self._speed(now, scene), partial(self._alone_s, scene))
         if late:
             self._ttft_margin.lean()
         if self.config.never_shed:
@@ -266,8 +261,9 @@ class PromisePolicy:
                 slack_s = min(slack_s, self._pace_s(now, request, scene))
         self._set_pace(now, count, context, slack_s, scene)
         time_s = self._time_s
-        if all(_can_wait(request, scene) for request in load.decodes):
-            time_s = max(time_s, self._whole_prompt_s(now, load, scene, count, context))
+        whole_s = self._whole_prompt_s(now, load, scene, count, context)
+        if whole_s > time_s and all(_can_wait(request, scene) for request in load.decodes):
+            time_s = whole_s
         deferrable_s = min(time_s, self._ttft_s(now) * self._deferrable_share())
         least_s = self.model.tail_s(count + CHUNK_TOKENS_MIN, count + 1, context, CHUNK_TOKENS_MIN**2 / 2)
         last = self._last
@@ -325,6 +321,13 @@ class PromisePolicy:
         chunks = ceil(prompt_left(head) / (self._tokens_per_s * self._step_s))
         needs_it = now + chunks * self._step_s > head.due_s >= now + whole_s
         return whole_s if needs_it else 0.0
+
+    def _alone_s(self, scene: Scene, request: Request) -> float:
+        """The time of a step with the whole of a waiting prompt; ``inf`` if somebody can't spare a long gap for it."""
+        beside = [each for each in scene.running if not each.deferrable]
+        if not all(_can_wait(each, scene) for each in beside):
+            return inf
+        return self._whole_s(len(beside), sum(len(each.tokens) for each in beside), request)
 
     def _whole_s(self, decodes: int, context: int, request: Request) -> float:
         """The time of a step that computes what is left of a prompt, and a token for so many others."""

@@ -55,7 +55,7 @@ def must_leave(
     somebody would be.
 
     ``prompts``: those begun and those that wait, in order of due times. Of the latter, whoever could not be on time
-    even as the next one is dropped as well. ``alone_s``: where nobody decodes, the time of a prompt as its own step.
+    even as the next one is dropped as well. ``alone_s``: the time of a prompt as one step; ``inf``: it can't have one.
     """
     dropped: list[tuple[Request, float]] = []
     still_open_s = now - ANSWER_S
@@ -66,7 +66,9 @@ def must_leave(
     for request in prompts:
         work_s = speed.work_s(request)
         waits = not request.block_table
-        first_s = alone_s(request) if alone_s is not None and ahead_s == 0.0 else inf
+        first_s = inf
+        if ahead_s == 0.0 and alone_s is not None and _chunks_s(work_s, step_s) > request.due_s - speed.free_s:
+            first_s = alone_s(request)  # asked only where it matters: it looks at all who run
         late_s = speed.free_s + min(work_s, first_s) - request.due_s
         if waits and late_s > 0.0:
             dropped.append((request, late_s))
@@ -76,8 +78,7 @@ def must_leave(
         if waits and request.submitted_s > still_open_s:
             heappush(open_, (-work_s / request.spec.weight, -request.order, work_s, request))
         while open_:
-            steps = ceil(ahead_s / step_s + SPARE_STEPS)
-            late_s = speed.free_s + min(steps * step_s, first_s) - request.due_s
+            late_s = speed.free_s + min(_chunks_s(ahead_s, step_s), first_s) - request.due_s
             if late_s <= 0.0 and room >= 0.0:
                 break
             _, _, gain_s, dearest = heappop(open_)
@@ -87,3 +88,8 @@ def must_leave(
             if dearest is request:
                 break
     return dropped
+
+
+def _chunks_s(work_s: float, step_s: float) -> float:
+    """So much work in whole steps."""
+    return ceil(work_s / step_s + SPARE_STEPS) * step_s
