@@ -1,6 +1,6 @@
 """A blocking HTTP/1.1 client on a bare socket: it sends exactly what a test says, and reads what comes, bounded."""
 
-from __future__ import annotations
+from __future__ import contextlib
 
 import json
 import socket
@@ -117,6 +117,14 @@ class Connection:
             return self._file.read(1) == b""
         except ConnectionError:
             return True
+
+    def rest(self) -> bytes:
+        """All that comes until the server closes the connection, up to the timeout. A reset is an end as well."""
+        data = b""
+        with contextlib.suppress(ConnectionError):
+            while more := self._file.read(1):
+                data += more
+        return data
 
     def read(self, size: int) -> bytes:
         """So many bytes. Raises ``EOFError`` if there are fewer."""
