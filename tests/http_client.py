@@ -2,6 +2,7 @@
 
 from __future__ import contextlib
 
+import contextlib
 import json
 import socket
 from collections.abc import Iterator
