@@ -1,6 +1,6 @@
 """A blocking HTTP/1.1 client on a bare socket: it sends exactly what a test says, and reads what comes, bounded."""
 
-from __future__ import contextlib
+from __future__ import annotations
 
 import contextlib
 import json
