@@ -14,6 +14,11 @@ RETRY_AFTER_MIN_S = 1.0
 RETRY_AFTER_MAX_S = 60.0
 
 
+def bounded_retry_s(seconds: float) -> float:
+    """A time to come back that is worth telling."""
+    return min(max(seconds, RETRY_AFTER_MIN_S), RETRY_AFTER_MAX_S)
+
+
 class DrainRate:
     """How fast waiting tokens are worked off: prompt tokens computed a second, old steps counting less and less."""
 
@@ -32,7 +37,7 @@ class DrainRate:
         """When that many tokens are likely to be gone; the lower bound while nothing is known."""
         if self._tokens <= 0.0:
             return RETRY_AFTER_MIN_S
-        return min(max(tokens * self._elapsed_s / self._tokens, RETRY_AFTER_MIN_S), RETRY_AFTER_MAX_S)
+        return bounded_retry_s(tokens * self._elapsed_s / self._tokens)
 
 
 def refuse_for_good(spec: RequestSpec, info: ExecutorInfo) -> Rejected | None:

@@ -29,7 +29,7 @@ class StepInFlight:
 def partition(running: Iterable[Request]) -> Load:
     """Those with one token left to compute (decodes), and those with more (prefills), each in the order given."""
     load = Load()
-    decodes, prefills, late_decodes, late_prefills = (
+    decodes, prefills, deferrable_decodes, deferrable_prefills = (
         load.decodes,
         load.prefills,
         load.deferrable_decodes,
@@ -37,9 +37,9 @@ def partition(running: Iterable[Request]) -> Load:
     )
     for request in running:
         if len(request.tokens) - request.computed == 1:
-            (late_decodes if request.deferrable else decodes).append(request)
+            (deferrable_decodes if request.deferrable else decodes).append(request)
         else:
-            (late_prefills if request.deferrable else prefills).append(request)
+            (deferrable_prefills if request.deferrable else prefills).append(request)
     return load
 
 

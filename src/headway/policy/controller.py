@@ -19,6 +19,7 @@ from heapq import merge
 from itertools import islice
 from math import ceil, inf
 
+from headway.policy.admission import RETRY_AFTER_MIN_S, bounded_retry_s
 from headway.policy.allowance import CHUNK_TOKENS_MIN, Allowance, TimeAllowance
 from headway.policy.events import RejectReason
 from headway.policy.margin import Margin
@@ -31,8 +32,6 @@ from headway.policy.steptime import StepShape, StepTimeModel
 from headway.policy.tightest import Tightest
 from headway.policy.waiting import Lane
 
-RETRY_MIN_S = 1.0
-RETRY_MAX_S = 60.0
 REVIEW_MOST = 32
 """Of those that wait, so many are looked at; who comes behind them is judged by the sum of all."""
 STEP_SHARE_OF_TTFT = 1 / 3
@@ -61,6 +60,8 @@ REPLY_S = 0.005
 """From a step's end until its tokens are with the client."""
 TRUSTED_SAMPLES = 16
 """With fewer steps observed, no request is called impossible."""
+READS_PROBE = 1e6
+"""Positions to be read by which the time of one is told."""
 EXPECTED_TOKENS = 64
 """How long an answer is taken to get of whose class nothing is known yet."""
 
@@ -149,11 +150,11 @@ class PromisePolicy:
         drain_s = (scene.waiting.timely_tokens + request.uncached) / speed.tokens_per_s
         if self._leaves_no_room(request, scene):
             message = "so many answers are being written that tokens can't come as often as it wants them"
-            return Refusal(request, message, _bounded(drain_s))
+            return Refusal(request, message, bounded_retry_s(drain_s))
         if request.due_s == inf:
             return None
         if self._is_far_behind(request, speed, scene):
-            return Refusal(request, "so many are waiting that it would be late", _bounded(drain_s))
+            return Refusal(request, "so many are waiting that it would be late", bounded_retry_s(drain_s))
         bid = Bid(now, request.spec.tenant, request.spec.weight, speed.work_s(request) * speed.tokens_per_s)
         fits_the_price = self._price.offer(bid, self._work_per_s)
         if self._price.crowds(request.spec.tenant):
@@ -163,7 +164,7 @@ class PromisePolicy:
         if fits_the_price or is_idle:
             return None
         message = "more is asked for than can be on time, and this request would take more than its share"
-        return Refusal(request, message, _bounded(max(drain_s, RETRY_MIN_S * self._price.load)))
+        return Refusal(request, message, bounded_retry_s(max(drain_s, RETRY_AFTER_MIN_S * self._price.load)))
 
     def review(self, now: float, scene: Scene) -> Sequence[Refusal]:
         timely = scene.waiting.lanes[Lane.TIMELY]
@@ -178,7 +179,7 @@ class PromisePolicy:
                 scene.waiting.add(request, Lane.LATE, inf)
             return ()
         return [
-            Refusal(request, "it could not be on time beside those that came before it", _bounded(late_s))
+            Refusal(request, "it could not be on time beside those that came before it", bounded_retry_s(late_s))
             for request, late_s in late
         ]
 
@@ -281,9 +282,7 @@ class PromisePolicy:
         """How long a step is beside so many decodes, and how fast prompts then go."""
         time_s = min(max(slack_s / self._itl_margin.value - JITTER_S, slack_s / 2), STEP_MAX_S)
         if not decodes:
-            seen_s = self._tightest.itl_s(now)
-            itl_s = seen_s if seen_s < inf else self._default.itl_s or inf
-            time_s = min(time_s, itl_s, self._ttft_s(now) * STEP_SHARE_OF_TTFT)
+            time_s = min(time_s, self._itl_s(now), self._ttft_s(now) * STEP_SHARE_OF_TTFT)
         elif slack_s < STEP_MAX_S and (scene.waiting.lanes[Lane.TIMELY] or scene.waiting.lanes[Lane.BATCH]):
             self._itl_margin.lean()
         fits = self.model.chunk_within(decodes, decodes, context, 0.0, 0, scene.max_step_tokens, time_s)
@@ -298,6 +297,11 @@ class PromisePolicy:
         """The tightest promise of a first token that somebody may come with."""
         seen_s = self._tightest.ttft_s(now)
         return seen_s if seen_s < inf else self._default.ttft_s or inf
+
+    def _itl_s(self, now: float) -> float:
+        """The same of the gaps between tokens."""
+        seen_s = self._tightest.itl_s(now)
+        return seen_s if seen_s < inf else self._default.itl_s or inf
 
     def _deferrable_share(self) -> float:
         """The fuller the machine is with promises, the less a newcomer may be kept waiting for other work."""
@@ -372,9 +376,6 @@ class PromisePolicy:
         }
 
 
-READS_PROBE = 1e6
-
-
 def _can_wait(request: Request, scene: Scene) -> bool:
     """Whether one of its gaps may be long: one in twenty may, and it is expected to have enough of them."""
     if request.objective.is_empty or not request.told:
@@ -387,7 +388,3 @@ def _can_wait(request: Request, scene: Scene) -> bool:
 
 def _due(request: Request) -> float:
     return request.due_s
-
-
-def _bounded(seconds: float) -> float:
-    return min(max(seconds, RETRY_MIN_S), RETRY_MAX_S)

@@ -28,7 +28,7 @@ from headway.policy.outputs import OutputLengths
 from headway.policy.policy import Load
 from headway.policy.request import Request, State
 from headway.policy.stats import Counters
-from headway.policy.waiting import Lane, WaitingQueue
+from headway.policy.waiting import Lane, WaitingQueue, place
 
 LOOK_AGAIN_STEPS = 16
 """A head that did not fit is looked at again after this many steps: what others publish may have made it smaller.
@@ -120,11 +120,11 @@ class Seats:
         """Prompts begun and prompts that wait, in the policy's order, while there is allowance, place and room."""
         self._forecast = None
         chosen: list[Request] = []
-        begun = deque(sorted(prefills, key=_place))
+        begun = deque(sorted(prefills, key=place))
         before = self._counters.preemptions
         while True:
             head = self._waiting.head(deferrable=deferrable) if may_start else None
-            if head is not None and (not begun or _place(head) < _place(begun[0])):
+            if head is not None and (not begun or place(head) < place(begun[0])):
                 if self._start(allowance, head, deferrable=deferrable):
                     chosen.append(head)
                 else:
@@ -226,7 +226,3 @@ class Seats:
 
     def _rank(self, request: Request) -> tuple[bool, bool, int]:
         return not self._is_protected(request), request.deferrable, request.order
-
-
-def _place(request: Request) -> tuple[float, int]:
-    return request.key, request.order

@@ -59,7 +59,7 @@ class WaitingQueue:
 
     def add(self, request: Request, lane: Lane, key: float = 0.0) -> None:
         request.lane, request.key = lane, key
-        insort(self.lanes[lane], request, key=_place)
+        insort(self.lanes[lane], request, key=place)
         self._tokens[lane is Lane.BATCH] += len(request.tokens)
         if lane is Lane.TIMELY:
             self.timely_tokens += request.uncached
@@ -72,7 +72,7 @@ class WaitingQueue:
 
     def remove(self, request: Request) -> None:
         lane = self.lanes[request.lane]
-        index = bisect_left(lane, _place(request), key=_place)
+        index = bisect_left(lane, place(request), key=place)
         assert lane[index : index + 1] == [request], f"{request.request_id} does not wait"
         del lane[index]
         self._tokens[request.lane == Lane.BATCH] -= len(request.tokens)
@@ -80,7 +80,8 @@ class WaitingQueue:
             self.timely_tokens -= request.uncached
 
 
-def _place(request: Request) -> tuple[float, int]:
+def place(request: Request) -> tuple[float, int]:
+    """Where a request comes among those of its lane, also once it has started."""
     return request.key, request.order
 
 
