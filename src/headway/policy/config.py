@@ -29,6 +29,10 @@ class SchedulerConfig:
     kv_lookahead_tokens: int = 256
     max_preemptions: int = 3
 
+    def protects(self, preemptions: int) -> bool:
+        """Whether a request that was preempted so often is not to be preempted again."""
+        return preemptions >= self.max_preemptions
+
     def __post_init__(self) -> None:
         for name in ("max_step_tokens", "max_running", "max_queued_requests", "max_queued_tokens"):
             if getattr(self, name) < 1:

@@ -48,7 +48,7 @@ class KVForecast:
         self._bound = 0  # tokens, were all at their largest at once
         self._table_blocks = 0
         self._reserved_blocks = 0
-        self._protected_after = config.max_preemptions
+        self._protects = config.protects
         for request in running:
             self.add(request)
 
@@ -61,7 +61,7 @@ class KVForecast:
         if not self._entries:
             return True
         pool = self._cache.pool
-        if self._is_protected(request) and self._reserved_blocks + self._peak(request) > pool.total:
+        if self._protects(request.preemptions) and self._reserved_blocks + self._peak(request) > pool.total:
             return False
         growth, tokens = self._entry(request)
         bound = self._bound + growth + tokens + self._cache.block_size - 1
@@ -76,7 +76,7 @@ class KVForecast:
         self._entries.append(entry)
         self._bound += growth + tokens + self._cache.block_size - 1
         self._table_blocks += len(request.block_table)
-        if self._is_protected(request):
+        if self._protects(request.preemptions):
             self._reserved_blocks += self._peak(request)
 
     def room_tokens(self) -> int:
@@ -99,9 +99,6 @@ class KVForecast:
         expected = self._outputs.expected(request)
         growth = self._lookahead if expected is None else expected - request.output_tokens
         return min(request.peak_tokens - tokens, growth), tokens
-
-    def _is_protected(self, request: Request) -> bool:
-        return request.preemptions >= self._protected_after
 
     def _peak(self, request: Request) -> int:
         return self._cache.blocks_for(request.peak_tokens)

@@ -203,7 +203,7 @@ class Seats:
         """Whether the last in rank is to give way to one with a promise: it is deferrable, and it would be of use."""
         if not self.running or not self.running[-1].deferrable:
             return False
-        others = [each for each in self.running if not each.deferrable or self._is_protected(each)]
+        others = [each for each in self.running if not each.deferrable or self.config.protects(each.preemptions)]
         return len(others) < self.config.max_running and self._new_forecast(others).fits(request, hits)
 
     def _put_off(self, victim: Request) -> None:
@@ -221,8 +221,5 @@ class Seats:
         self._waiting.add(request, Lane.BATCH if request.deferrable else Lane.RETURNING)
         self._events.append(Preempted(request.spec.request_id, request.output_tokens))
 
-    def _is_protected(self, request: Request) -> bool:
-        return request.preemptions >= self.config.max_preemptions
-
     def _rank(self, request: Request) -> tuple[bool, bool, int]:
-        return not self._is_protected(request), request.deferrable, request.order
+        return not self.config.protects(request.preemptions), request.deferrable, request.order
