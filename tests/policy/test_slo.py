@@ -36,6 +36,24 @@ def test_that_is_the_p95_by_nearest_rank() -> None:
         assert gaps - rank == late_gaps_allowed(gaps)
 
 
+def test_a_promise_is_broken_by_its_first_part_that_was_not_kept() -> None:
+    """In SLO was decided in four places, by the scheduler, the simulator, the server and its client, each in its own
+    words: the simulator forgave a nanosecond and the others did not."""
+    objective = Objective(ttft_s=0.3, itl_s=0.05, e2e_s=2.0)
+    assert objective.broken(0.3, 1, 20, 2.0) is None, "met to the limit"
+    assert objective.broken(0.1 + 0.2, 0, 0, 2.0) is None, "and a sum of many terms may exceed it by a rounding error"
+    assert objective.broken(0.31, 2, 20, 2.1) == "ttft"
+    assert objective.broken(0.3, 2, 20, 2.1) == "itl"
+    assert objective.broken(0.3, 1, 20, 2.1) == "e2e"
+    assert objective.broken(math.inf, 0, 0, 0.0) == "ttft"
+
+
+def test_parts_that_were_not_promised_do_not_count() -> None:
+    assert Objective().broken(math.inf, 7, 7, math.inf) is None
+    assert Objective().late_gaps_of([9.0]) == 0
+    assert Objective(itl_s=0.1).late_gaps_of([0.1, 0.05 + 0.05, 0.11, 9.0]) == 2
+
+
 @pytest.mark.parametrize("name", ["", "two words", "a" * 33, "tab\t"])
 def test_a_class_needs_a_short_name(name: str) -> None:
     with pytest.raises(ValueError, match="named by a short word"):

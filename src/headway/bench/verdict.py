@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from headway.bench.client import percentile
 from headway.bench.load import Outcome
-from headway.policy.slo import Objective, late_gaps_allowed
+from headway.policy.slo import Objective
 
 REFUSED_LATE_S = 0.05
 
@@ -70,14 +70,8 @@ def in_slo(outcome: Outcome, objective: Objective) -> bool:
     """Whether a request finished and kept to its objective."""
     if outcome.ttft_s is None or outcome.e2e_s is None:
         return False
-    if objective.ttft_s is not None and outcome.ttft_s > objective.ttft_s:
-        return False
-    if objective.e2e_s is not None and outcome.e2e_s > objective.e2e_s:
-        return False
-    if objective.itl_s is None:
-        return True
     gaps_s = outcome.gaps_s
-    return sum(gap_s > objective.itl_s for gap_s in gaps_s) <= late_gaps_allowed(len(gaps_s))
+    return not objective.broken(outcome.ttft_s, objective.late_gaps_of(gaps_s), len(gaps_s), outcome.e2e_s)
 
 
 def judge(outcomes: Iterable[Outcome], objective: Objective, seconds: float) -> Verdict:

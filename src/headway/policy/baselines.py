@@ -82,7 +82,7 @@ class AimdPolicy(FirstComeFirstServed):
 
     def finished(self, now: float, request: Request) -> None:
         self._seen += 1
-        self._in_slo += request.kept(now)
+        self._in_slo += request.broken(now) is None
         if self._seen < self.WINDOW:
             return
         if self._in_slo >= TARGET_ATTAINMENT * self._seen:

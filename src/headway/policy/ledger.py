@@ -60,11 +60,13 @@ class Ledger:
         counters = self.of(request.service_class)
         if not complete:
             counters.unfinished += 1
-        elif request.kept(now):
-            counters.in_slo += 1
-        elif not request.ttft_kept:
-            counters.late_ttft += 1
-        elif not request.itl_kept:
-            counters.late_itl += 1
-        else:
-            counters.late_e2e += 1
+            return
+        match request.broken(now):
+            case None:
+                counters.in_slo += 1
+            case "ttft":
+                counters.late_ttft += 1
+            case "itl":
+                counters.late_itl += 1
+            case "e2e":
+                counters.late_e2e += 1

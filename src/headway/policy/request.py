@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from headway.policy.plan import Draw
 from headway.policy.sampling import SamplingParams
-from headway.policy.slo import BATCH, NO_PROMISE, Objective, late_gaps_allowed
+from headway.policy.slo import BATCH, NO_PROMISE, Objective, Part
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,18 +138,20 @@ class Request:
     @property
     def ttft_kept(self) -> bool:
         """Whether its first token came in time; to be asked once that has come."""
-        ttft_s = self.objective.ttft_s
-        return ttft_s is None or (self.first_token_s is not None and self.first_token_s - self.arrived_s <= ttft_s)
+        return self.objective.keeps_ttft(self._ttft_s)
 
     @property
     def itl_kept(self) -> bool:
         """Whether the p95 of the gaps between its tokens, so far, is within what was promised."""
-        return self.late_gaps <= late_gaps_allowed(max(0, self.told - 1))
+        return self.objective.keeps_itl(self.late_gaps, max(0, self.told - 1))
 
-    def kept(self, now: float) -> bool:
-        """Whether one that ends now, with all its tokens, is in SLO."""
-        e2e_s = self.objective.e2e_s
-        return self.ttft_kept and self.itl_kept and (e2e_s is None or now - self.arrived_s <= e2e_s)
+    def broken(self, now: float) -> Part | None:
+        """Of one that ends now, with all its tokens: what of its promise was not kept first; None if it is in SLO."""
+        return self.objective.broken(self._ttft_s, self.late_gaps, max(0, self.told - 1), now - self.arrived_s)
+
+    @property
+    def _ttft_s(self) -> float:
+        return math.inf if self.first_token_s is None else self.first_token_s - self.arrived_s
 
     def tell(self, now: float) -> None:
         """A token of it goes out."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 LATE_GAPS_SHARE = 0.05
 """Share of a request's gaps that may exceed ``itl_s``: the rest is the 95 % of the promise."""
@@ -16,6 +17,11 @@ TARGET_ATTAINMENT = 0.95
 """Share of requests in SLO that is meant by "kept"."""
 
 SECONDS_MAX = 86_400.0
+EPSILON_S = 1e-9
+"""Times are sums of many terms; a promise met to a nanosecond is met."""
+
+Part = Literal["ttft", "itl", "e2e"]
+"""Of a promise, in the order in which they can be broken."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +41,31 @@ class Objective:
     @property
     def is_empty(self) -> bool:
         return self.ttft_s is None and self.itl_s is None and self.e2e_s is None
+
+    # What "in SLO" means: decided here and nowhere else. Of a request that finished with all its tokens.
+
+    def keeps_ttft(self, ttft_s: float) -> bool:
+        return self.ttft_s is None or ttft_s <= self.ttft_s + EPSILON_S
+
+    def keeps_itl(self, late_gaps: int, gaps: int) -> bool:
+        """Whether the p95 of ``gaps`` is within ``itl_s`` when so many of them are longer (``late_gaps_of``)."""
+        return self.itl_s is None or late_gaps <= late_gaps_allowed(gaps)
+
+    def keeps_e2e(self, e2e_s: float) -> bool:
+        return self.e2e_s is None or e2e_s <= self.e2e_s + EPSILON_S
+
+    def late_gaps_of(self, gaps_s: Iterable[float]) -> int:
+        """How many are longer than ``itl_s``; 0 if none is promised."""
+        longest_s = math.inf if self.itl_s is None else self.itl_s + EPSILON_S
+        return sum(gap_s > longest_s for gap_s in gaps_s)
+
+    def broken(self, ttft_s: float, late_gaps: int, gaps: int, e2e_s: float) -> Part | None:
+        """The first part of the promise that was not kept; None for a request in SLO."""
+        if not self.keeps_ttft(ttft_s):
+            return "ttft"
+        if not self.keeps_itl(late_gaps, gaps):
+            return "itl"
+        return None if self.keeps_e2e(e2e_s) else "e2e"
 
 
 NO_PROMISE = Objective()

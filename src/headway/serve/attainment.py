@@ -9,7 +9,8 @@ from __future__ import annotations
 from enum import StrEnum
 
 from headway.policy.events import FinishReason
-from headway.policy.slo import late_gaps_allowed
+from headway.policy.slo import Part
+from headway.serve.choices import Choice
 from headway.serve.errors import Reason
 from headway.serve.reply import Reply
 
@@ -39,6 +40,11 @@ _BY_ERROR = {
     Reason.DRAINING: SloOutcome.FAILED,
     Reason.STOPPED: SloOutcome.FAILED,
 }
+_BY_PART: dict[Part, SloOutcome] = {
+    "ttft": SloOutcome.LATE_TTFT,
+    "itl": SloOutcome.LATE_ITL,
+    "e2e": SloOutcome.LATE_E2E,
+}
 _SUCCESSES = frozenset({FinishReason.STOP.value, FinishReason.LENGTH.value})
 
 
@@ -51,23 +57,26 @@ def slo_outcome(reply: Reply, outcome: str, now: float) -> SloOutcome | None:
 
 def judgement(reply: Reply, now: float) -> tuple[bool | None, bool | None]:
     """Of a complete reply: whether its first token came in time, and its tokens; None where that was not promised."""
-    objective = reply.promise.objective
-    choices = reply.build.choices
-    first_s = max(now if each.first_out_s is None else each.first_out_s for each in choices)  # it was promised to each
-    in_time = all(each.late_gaps <= late_gaps_allowed(max(0, each.output_tokens - 1)) for each in choices)
-    return (
-        None if objective.ttft_s is None else first_s - reply.received_s <= objective.ttft_s,
-        None if objective.itl_s is None else in_time,
-    )
+    objective, choices = reply.promise.objective, reply.build.choices
+    # Each choice was promised it.
+    in_time = all(objective.keeps_ttft(_ttft_s(reply, each, now)) for each in choices)
+    at_pace = all(objective.keeps_itl(each.late_gaps, _gaps(each)) for each in choices)
+    return (None if objective.ttft_s is None else in_time, None if objective.itl_s is None else at_pace)
 
 
 def _late(reply: Reply, now: float) -> SloOutcome | None:
-    objective = reply.promise.objective
-    ttft_kept, itl_kept = judgement(reply, now)
-    if ttft_kept is False:
-        return SloOutcome.LATE_TTFT
-    if itl_kept is False:
-        return SloOutcome.LATE_ITL
-    if objective.e2e_s is not None and now - reply.received_s > objective.e2e_s:
-        return SloOutcome.LATE_E2E
-    return None
+    """By the first part that was broken, of all choices."""
+    objective, e2e_s = reply.promise.objective, now - reply.received_s
+    broken = {
+        objective.broken(_ttft_s(reply, each, now), each.late_gaps, _gaps(each), e2e_s) for each in reply.build.choices
+    }
+    return next((outcome for part, outcome in _BY_PART.items() if part in broken), None)
+
+
+def _ttft_s(reply: Reply, choice: Choice, now: float) -> float:
+    """An answer without a token to see has its end for the first one."""
+    return (now if choice.first_out_s is None else choice.first_out_s) - reply.received_s
+
+
+def _gaps(choice: Choice) -> int:
+    return max(0, choice.output_tokens - 1)

@@ -103,9 +103,7 @@ class Telemetry:
             latencies["itl"].observe(now, gap_s)
             if count > 1:
                 latencies["itl"].observe(now, 0.0, count - 1)
-            promised_s = reply.promise.objective.itl_s
-            if promised_s is not None and gap_s > promised_s:
-                choice.late_gaps += 1
+            choice.late_gaps += reply.promise.objective.late_gaps_of((gap_s,))
         else:
             choice.first_out_s = now
             if count > 1:

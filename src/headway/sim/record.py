@@ -6,10 +6,7 @@ import math
 from dataclasses import dataclass
 from enum import StrEnum
 
-from headway.policy.slo import Objective, late_gaps_allowed
-
-EPSILON_S = 1e-9
-"""Times are sums of many terms; a promise met to a nanosecond is met."""
+from headway.policy.slo import late_gaps_allowed
 
 
 class Outcome(StrEnum):
@@ -74,17 +71,3 @@ def nearest_rank(ordered: list[float], share: float) -> float:
 def p95_of_gaps(ordered: list[float]) -> float:
     """The same rule as the scheduler's: what stays once the late gaps that are allowed are taken away."""
     return ordered[len(ordered) - 1 - late_gaps_allowed(len(ordered))]
-
-
-def keeps(objective: Objective, ttft_s: float | None, itl_s: float | None, e2e_s: float | None) -> bool:
-    """Whether a served call's latencies are within what was promised."""
-
-    def within(value: float | None, promised: float | None) -> bool:
-        return promised is None or value is None or value <= promised + EPSILON_S
-
-    return (
-        ttft_s is not None
-        and within(ttft_s, objective.ttft_s)
-        and within(itl_s, objective.itl_s)
-        and within(e2e_s, objective.e2e_s)
-    )

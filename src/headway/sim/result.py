@@ -10,7 +10,7 @@ from operator import sub
 from typing import Any
 
 from headway.sim.live import Attempt
-from headway.sim.record import Outcome, Record, keeps, nearest_rank, p95_of_gaps
+from headway.sim.record import Outcome, Record, nearest_rank, p95_of_gaps
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,14 +106,15 @@ class Recorder:
         name = call.service_class
         gaps = list(map(sub, times[1:], times))
         served = outcome is Outcome.SERVED
+        answered_s = now - attempt.sent_s
         ttft_s = times[0] - attempt.sent_s if times else None
-        e2e_s = now - attempt.sent_s if served else None
         if gaps:
             if self._keep_gaps and self._window.holds(attempt.arrived_s):
                 self._gaps.setdefault(name, array("d")).extend(gaps)
             gaps.sort()
         p95_s = p95_of_gaps(gaps) if gaps else None
-        worst_s = gaps[-1] if gaps else None
+        late_gaps = call.objective.late_gaps_of(gaps)
+        in_slo = served and ttft_s is not None and not call.objective.broken(ttft_s, late_gaps, len(gaps), answered_s)
         if times:
             count = bisect_left(times, self._window.end_s) - bisect_left(times, self._window.start_s)
             self._tokens[name] = self._tokens.get(name, 0) + count
@@ -134,11 +135,11 @@ class Recorder:
                 output_tokens=len(times),
                 ttft_s=ttft_s,
                 itl_p95_s=p95_s,
-                itl_worst_s=worst_s,
-                e2e_s=e2e_s,
-                in_slo=served and keeps(call.objective, ttft_s, p95_s, e2e_s),
-                every_gap_in_slo=served and keeps(call.objective, ttft_s, worst_s, e2e_s),
-                answered_s=now - attempt.sent_s,
+                itl_worst_s=gaps[-1] if gaps else None,
+                e2e_s=answered_s if served else None,
+                in_slo=in_slo,
+                every_gap_in_slo=in_slo and not late_gaps,
+                answered_s=answered_s,
             )
         )
 
