@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from headway.policy import invariants
 from headway.policy.events import Event, Finished, Queued, Rejected, TokenOut
+from headway.policy.ledger import ClassCounters
 from headway.policy.outputs import OutputLengths
 from headway.policy.plan import DrawnToken, ExecutorInfo, StepPlan, StepResult
 from headway.policy.policy import Policy, Scene
@@ -23,6 +24,12 @@ E = TypeVar("E")
 
 STEP_S, TOKEN_S = 0.008, 0.0005
 """A step of the machine that tests promise on takes so long, and so much longer for each of its tokens."""
+
+
+def attainment_of_admitted(counters: ClassCounters) -> float:
+    """The share in SLO of those that were served as asked and have ended; 1 if there are none."""
+    known = counters.in_slo + counters.late
+    return counters.in_slo / known if known else 1.0
 
 
 def true_step_s(plan: StepPlan) -> float:

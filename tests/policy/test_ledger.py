@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import pytest
-
 from headway.policy.controller import PromisePolicy
 from headway.policy.events import Demoted, Finished, FinishReason
 from headway.policy.invariants import check_ledger
-from headway.policy.ledger import ClassCounters, Ledger
+from headway.policy.ledger import ClassCounters, Denial, Ledger
 from headway.policy.request import Request
 from headway.policy.slo import ServiceClasses
 from tests.policy.promises import KnownModel, Machine, promised, request, scheduler
@@ -56,15 +54,29 @@ def test_no_promise_is_always_kept() -> None:
     assert counted(answered(50.0, 99.0, ttft_s=None, itl_s=None), 100.0).in_slo == 1
 
 
-def test_shares_are_of_those_whose_fate_is_known() -> None:
-    counters = ClassCounters(offered=20, refused=2, shed=1, demoted=1, in_slo=3, late_ttft=1, unfinished=2)
-    assert counters.attainment == pytest.approx(3 / 10)
-    assert counters.admitted_attainment == pytest.approx(3 / 4)
-    assert ClassCounters().attainment == ClassCounters().admitted_attainment == 1.0
-
-
 def machine() -> Machine:
     return Machine(scheduler(PromisePolicy(KnownModel(), ServiceClasses())))
+
+
+def test_who_is_not_served_as_asked_is_counted_by_class_and_reason() -> None:
+    """Refusals were counted by reason for all classes together, and by class without the reason: a dashboard could
+    not tell a class that is short of capacity from one whose promise is impossible here."""
+    world = machine()
+    world.submit(promised("huge", 4000, ttft_s=0.3), promised("huge too", 4000, ttft_s=0.3, may_demote=True))
+    world.submit(promised("late", 400, ttft_s=0.5))
+    world.now += 1.0  # the machine stood still
+    world.run()
+    check_ledger(world.scheduler)
+    counters = world.scheduler.ledger.of("conversational")
+    assert counters.denied == {
+        (Denial.REFUSED, "objective_impossible"): 1,
+        (Denial.DEMOTED, "objective_impossible"): 1,
+        (Denial.SHED, "late"): 1,
+    }
+    assert (counters.refused, counters.demoted, counters.shed) == (1, 1, 1)
+    seen = world.scheduler.stats(world.now).classes["conversational"]
+    world.submit(promised("huge again", 4000, ttft_s=0.3))
+    assert (seen.refused, counters.refused) == (1, 2), "what was read does not change"
 
 
 def test_a_demoted_one_is_counted_as_demoted_whatever_becomes_of_it() -> None:

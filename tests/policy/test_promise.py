@@ -22,6 +22,7 @@ from tests.policy.promises import (
     TOKEN_S,
     KnownModel,
     Machine,
+    attainment_of_admitted,
     batch,
     flood,
     promised,
@@ -180,7 +181,7 @@ def test_batch_waits_where_there_is_no_room() -> None:
 
 
 def attainment(world: Machine) -> float:
-    return world.scheduler.ledger.of("conversational").admitted_attainment
+    return attainment_of_admitted(world.scheduler.ledger.of("conversational"))
 
 
 @pytest.mark.parametrize("per_s", [10.0, 40.0, 160.0])

@@ -12,12 +12,14 @@ import pytest
 
 from headway.policy.events import Demoted, Event, Finished, FinishReason, Queued, Rejected, RejectReason, TokenOut
 from headway.policy.request import RequestSpec
+from headway.policy.scheduler import SchedulerConfig
 from headway.policy.slo import BATCH, CONVERSATIONAL, INTERACTIVE, Objective, ServiceClass, ServiceClasses
 from headway.serve.lifecycle import ServeConfig
 from headway.serve.limits import EdgeLimits
 from headway.serve.objectives import MS_MAX, read_classes
+from tests.fakes import ScriptedExecutor
 from tests.http_client import CHAT, COMPLETIONS, Connection, Response, chat, completion, fetch
-from tests.running_server import MODEL, RunningServer, running_server
+from tests.running_server import MODEL, WAIT_S, RunningServer, running_server
 
 VOICE = ServiceClass(name="voice", objective=Objective(ttft_s=0.1, itl_s=0.05), tiers=("phone",), weight=3.0)
 HELLO = [{"role": "user", "content": "hi"}]
@@ -300,3 +302,24 @@ def test_outcomes_are_counted_in_the_class_asked_for(monkeypatch: pytest.MonkeyP
     assert 'headway_slo_requests_total{outcome="shed",service_class="patient"} 2.0' in metrics
     assert 'headway_slo_target_seconds{metric="ttft",service_class="patient"} 10000.0' in metrics
     assert 'headway_time_to_first_token_seconds_bucket{le="10000.0",service_class="batch"}' in metrics
+
+
+def test_what_is_denied_is_told_by_class_and_reason() -> None:
+    caps = SchedulerConfig(max_running=1, max_queued_requests=1)
+    executor = ScriptedExecutor()
+    executor.hold()
+    with running_server(executor, ServeConfig(scheduler=caps)) as server:
+        with Connection(server.port) as first, Connection(server.port) as second:
+            first.request("POST", CHAT, chat())
+            assert executor.in_step.wait(WAIT_S)
+            second.request("POST", CHAT, chat())
+            server.wait_until(lambda: server.stats().waiting == 1)
+            assert fetch(server.port, "POST", CHAT, chat(service_tier="priority")).error["code"] == "queue_full"
+            executor.free()
+            assert first.read_response().status == second.read_response().status == 200
+        classes = fetch(server.port, "GET", "/status").json()["classes"]
+        metrics = fetch(server.port, "GET", "/metrics").body.decode()
+    assert classes["conversational"]["denied"] == {"refused": {"queue_full": 1}, "shed": {}, "demoted": {}}
+    assert classes["interactive"]["denied"] == {"refused": {}, "shed": {}, "demoted": {}}
+    counted = 'headway_denied_choices_total{fate="refused",reason="queue_full",service_class="conversational"} 1.0'
+    assert counted in metrics

@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
 
-from headway.policy.request import Request
+from headway.policy.request import Request, RequestSpec
+
+
+class Denial(StrEnum):
+    """What becomes of a request that is not served as asked."""
+
+    REFUSED = "refused"  # at the door
+    SHED = "shed"  # later, before anything was computed for it
+    DEMOTED = "demoted"
+
+
+LATE = "late"
+"""Why one that was let in is denied its promise: it can't be on time any more. At the door it is a ``RejectReason``."""
 
 
 @dataclass(slots=True)
 class ClassCounters:
     """What happened to the requests that asked for one class; none ever falls.
 
-    ``offered`` = ``refused`` (at the door) + ``shed`` (later, before anything was computed for them) + ``demoted`` +
-    those served as asked: ``in_slo``, ``late_ttft``, ``late_itl``, ``late_e2e`` (each late one counted once, by what
-    came first), ``unfinished`` (they failed, expired or were aborted) and those still here.
+    ``offered`` = ``refused`` + ``shed`` + ``demoted`` (together ``denied``, by that and the reason) + those served as
+    asked: ``in_slo``, ``late_ttft``, ``late_itl``, ``late_e2e`` (each late one counted once, by what came first),
+    ``unfinished`` (they failed, expired or were aborted) and those still here.
     """
 
     offered: int = 0
-    refused: int = 0
-    shed: int = 0
-    demoted: int = 0
+    denied: Counter[tuple[Denial, str]] = field(default_factory=Counter)
     in_slo: int = 0
     late_ttft: int = 0
     late_itl: int = 0
@@ -27,20 +39,26 @@ class ClassCounters:
     unfinished: int = 0
 
     @property
+    def refused(self) -> int:
+        return self._denied(Denial.REFUSED)
+
+    @property
+    def shed(self) -> int:
+        return self._denied(Denial.SHED)
+
+    @property
+    def demoted(self) -> int:
+        return self._denied(Denial.DEMOTED)
+
+    @property
     def late(self) -> int:
         return self.late_ttft + self.late_itl + self.late_e2e
 
-    @property
-    def attainment(self) -> float:
-        """Share in SLO of those offered whose fate is known; 1 if there are none. A demoted request is a miss."""
-        known = self.refused + self.shed + self.demoted + self.in_slo + self.late + self.unfinished
-        return self.in_slo / known if known else 1.0
+    def copy(self) -> ClassCounters:
+        return replace(self, denied=self.denied.copy())
 
-    @property
-    def admitted_attainment(self) -> float:
-        """The same of those that were served as asked."""
-        known = self.in_slo + self.late
-        return self.in_slo / known if known else 1.0
+    def _denied(self, denial: Denial) -> int:
+        return sum(count for (each, _), count in self.denied.items() if each is denial)
 
 
 @dataclass(slots=True)
@@ -52,6 +70,9 @@ class Ledger:
         if counters is None:
             counters = self.classes[name] = ClassCounters()
         return counters
+
+    def deny(self, request: RequestSpec, denial: Denial, reason: str) -> None:
+        self.of(request.service_class).denied[denial, reason] += 1
 
     def ended(self, now: float, request: Request, *, complete: bool) -> None:
         """A request that was let in has ended, with all its tokens or not. One that was demoted has been counted."""

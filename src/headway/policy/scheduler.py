@@ -10,7 +10,7 @@ made early as well.)
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 from headway.policy.admission import DrainRate, refuse_for_good, refuse_for_now
 from headway.policy.baselines import StaticPolicy
@@ -27,7 +27,7 @@ from headway.policy.events import (
     TokenOut,
 )
 from headway.policy.kv import KVCache
-from headway.policy.ledger import Ledger
+from headway.policy.ledger import LATE, Denial, Ledger
 from headway.policy.outputs import OutputLengths
 from headway.policy.plan import DrawnToken, ExecutorInfo, FailedDraw, StepPlan, StepResult
 from headway.policy.policy import Policy, Refusal, Scene
@@ -88,11 +88,10 @@ class Scheduler:
 
         Others that waited may have to leave for it: that comes with the next events returned.
         """
-        counters = self.ledger.of(spec.service_class)
-        counters.offered += 1
+        self.ledger.of(spec.service_class).offered += 1
         rejected = self._refuse(now, spec) or self._take_in(now, spec)
         if rejected is not None:
-            counters.refused += 1
+            self.ledger.deny(spec, Denial.REFUSED, rejected.reason.value)
             self.counters.rejected[rejected.reason] += 1
             return [rejected]
         return [Queued(spec.request_id)]
@@ -226,7 +225,7 @@ class Scheduler:
             step_tokens=self._last_shape.tokens,
             step_sequences=self._last_shape.sequences,
             policy=self.policy.numbers(now),
-            classes={name: replace(counters) for name, counters in self.ledger.classes.items()},
+            classes={name: counters.copy() for name, counters in self.ledger.classes.items()},
             **asdict(self.counters),
         )
 
@@ -260,7 +259,7 @@ class Scheduler:
         self._arrivals += 1
         self.requests[spec.request_id] = request
         if refusal is not None:
-            self._demote(request)
+            self._demote(request, refusal.reason.value)
         self.waiting.add(request, Lane(request.lane), request.key)
         self._deadlines.add(request, live=len(self.requests))
         return self._review(now, newcomer=request)
@@ -272,7 +271,7 @@ class Scheduler:
             request = refusal.request
             self.waiting.remove(request)
             if request.spec.may_demote:
-                self._demote(request)
+                self._demote(request, refusal.reason.value if request is newcomer else LATE)
                 self.waiting.add(request, Lane.BATCH)
                 continue
             request.move(State.FINISHED)
@@ -280,12 +279,12 @@ class Scheduler:
             if request is newcomer:
                 answer = _rejected(refusal)
             else:
-                self.ledger.of(request.service_class).shed += 1
+                self.ledger.deny(request.spec, Denial.SHED, LATE)
                 self._tell_finished(request, FinishReason.SHED, refusal.message, refusal.retry_after_s)
         return answer
 
-    def _demote(self, request: Request) -> None:
-        self.ledger.of(request.service_class).demoted += 1
+    def _demote(self, request: Request, reason: str) -> None:
+        self.ledger.deny(request.spec, Denial.DEMOTED, reason)
         request.demote()
         request.lane, request.key = Lane.BATCH, 0.0
         self._events.append(Demoted(request.request_id, request.service_class))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields
 from typing import Any
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -13,7 +12,7 @@ from prometheus_client.registry import Collector, CollectorRegistry
 
 from headway import __version__
 from headway.policy.events import FinishReason
-from headway.policy.ledger import ClassCounters
+from headway.policy.ledger import Denial
 from headway.policy.stats import Stats
 from headway.serve.attainment import SloOutcome
 from headway.serve.histogram import Histogram
@@ -107,7 +106,7 @@ _POLICY_TEXTS = {
     "model_coverage": "Share of steps within their predicted 95th percentile",
     "model_samples": "Steps that the step-time model has seen",
 }
-_FATES = tuple(each.name for each in fields(ClassCounters))
+_FATES = ("offered", *Denial, "in_slo", "late_ttft", "late_itl", "late_e2e", "unfinished")
 
 
 def _policy(stats: Stats) -> Iterator[Metric]:
@@ -138,6 +137,9 @@ def _policy(stats: Stats) -> Iterator[Metric]:
     by_class = {(name, kind): getattr(each, kind) for name, each in stats.classes.items() for kind in _FATES}
     text = "What the policy did with choices that asked for a class"
     yield _counter("headway_policy_choices", text, by_class, (*_CLASS, "fate"))
+    denied = {(name, *key): count for name, each in stats.classes.items() for key, count in each.denied.items()}
+    text = "Choices that were not served as asked: refused at the door, shed later, or demoted"
+    yield _counter("headway_denied_choices", text, denied, (*_CLASS, "fate", "reason"))
     finished = {(reason.value,): count for reason, count in stats.finished.items()}
     yield _counter("headway_finished", "Choices by finish reason", finished, ("reason",))
     rejected = {(reason.value,): count for reason, count in stats.rejected.items()}

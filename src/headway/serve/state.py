@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from headway.policy.ledger import ClassCounters, Denial
 from headway.policy.stats import Stats
 from headway.serve.attainment import SloOutcome
 from headway.serve.objectives import PARTS, parts_ms
@@ -29,7 +30,12 @@ def state(service: Service) -> dict[str, Any]:
         "output_tokens_per_s": service.telemetry.output_rate.per_s(now),
     }
     stats = service.driver.stats()
-    return result if stats is None else result | _policy(stats)
+    if stats is None:
+        return result
+    for name, counters in stats.classes.items():
+        if name in result["classes"]:
+            result["classes"][name]["denied"] = _denied(counters)
+    return result | _policy(stats)
 
 
 def kv_usage(stats: Stats) -> float:
@@ -50,6 +56,14 @@ def _measured(telemetry: ClassTelemetry, now: float) -> dict[str, Any]:
         "goodput_per_s": round(telemetry.goodput(now), 3),
         "requests": {outcome.value: telemetry.outcomes[outcome] for outcome in SloOutcome},
     }
+
+
+def _denied(counters: ClassCounters) -> dict[str, dict[str, int]]:
+    """Choices that were not served as asked, by what became of them and the reason."""
+    denied: dict[str, dict[str, int]] = {each.value: {} for each in Denial}
+    for (denial, reason), count in sorted(counters.denied.items()):
+        denied[denial.value][reason] = count
+    return denied
 
 
 def _policy(stats: Stats) -> dict[str, Any]:
