@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import pytest
-
 from headway.policy.controller import PromisePolicy
 from headway.policy.slo import ServiceClasses
+from headway.sim.record import Record
 from headway.sim.workload import Workload
-from tests.faults.loads import CAPACITY, CHAT, offered
+from tests.faults.loads import CAPACITY, CHAT, between, offered, share_in_slo
 from tests.policy.promises import KnownModel, Machine, batch, promised, scheduler
 
 SECONDS = 120.0
+SEEDS = 3
+KNOWN_S = 3.0
+"""The window of the bid price."""
 QUIET_RATE = 0.1 * CAPACITY
 
 
@@ -24,20 +26,24 @@ def chat(**rates: float) -> Workload:
     return replace(CHAT, traffic=kinds)
 
 
-@pytest.mark.xfail(strict=False, reason="0.86 are in SLO beside a flood of 5x capacity, 1.0 without")
 def test_case_20_the_other_tenants_attainment_is_as_before() -> None:
-    alone = offered(QUIET_RATE, SECONDS, workload=chat(quiet=QUIET_RATE))
-    beside = offered(5.1 * CAPACITY, SECONDS, workload=chat(quiet=QUIET_RATE, loud=5.0 * CAPACITY))
-    quiet = [each for each in beside.records if each.tenant == "quiet"]
-    loud = [each for each in beside.records if each.tenant == "loud"]
-    before, after, flood = (
-        sum(each.in_slo for each in records) / len(records) for records in (alone.records, quiet, loud)
-    )
+    """It was 0.86 while room was kept for a share of the queue alone: the flood's decodes left too slow a machine for
+    the quiet tenant's longer prompts. Judged once the flood is known to be one."""
+    quiet: list[Record] = []
+    loud: list[Record] = []
+    before: list[Record] = []
+    for seed in range(1, SEEDS + 1):
+        before += offered(QUIET_RATE, SECONDS, workload=chat(quiet=QUIET_RATE), seed=seed).records
+        both = chat(quiet=QUIET_RATE, loud=5.0 * CAPACITY)
+        beside = between(offered(5.1 * CAPACITY, SECONDS, workload=both, seed=seed), KNOWN_S, SECONDS)
+        quiet += [each for each in beside if each.tenant == "quiet"]
+        loud += [each for each in beside if each.tenant == "loud"]
 
-    assert len(quiet) > 60
-    assert after >= before - 0.05
-    assert flood < 0.6, "it was a flood"
-    assert sum(each.in_slo for each in loud) / SECONDS > 0.7 * CAPACITY, "which has what the other leaves"
+    assert len(quiet) > 60 * SEEDS
+    assert share_in_slo(quiet) >= share_in_slo(before) - 0.05
+    assert share_in_slo(loud) < 0.6, "it was a flood"
+    good = sum(each.in_slo for each in loud)
+    assert good / (SEEDS * (SECONDS - KNOWN_S)) > 0.7 * CAPACITY, "which has what the other leaves"
 
 
 def test_case_20_its_cached_prefix_survives() -> None:

@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 
-from headway.policy.price import BIDS_MAX, BIDS_MIN, UTILISATION, WINDOW_S, Bid, BidPrice
+from headway.policy.price import BIDS_MAX, BIDS_MIN, QUIET_HALF_S, UTILISATION, WINDOW_S, Bid, BidPrice
 
 SECONDS = 30.0
 
@@ -125,3 +125,12 @@ def test_many_at_the_very_same_moment_are_no_division_by_nothing() -> None:
     for _ in range(2 * BIDS_MAX):
         price.offer(Bid(5.02, "", 1.0, 0.0), 1.0)
     assert price.offer(Bid(5.04, "", 1.0, 0.0), 1.0)
+
+
+def test_the_largest_work_of_those_within_their_share_is_remembered_and_fades() -> None:
+    price = BidPrice()
+    offered(price, 0.05, tenant="quiet", draw=lambda random: 0.08)
+    offered(price, 5.0, tenant="loud", start_s=SECONDS, draw=lambda random: 0.5)
+    assert price.crowds("loud")
+    assert price.quiet_work(SECONDS) == pytest.approx(0.5), "the loud one's first, before it was known to be loud"
+    assert price.quiet_work(SECONDS + 2.0 * QUIET_HALF_S) == pytest.approx(0.5 / 4, rel=0.3)

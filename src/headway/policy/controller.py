@@ -23,7 +23,7 @@ from headway.policy.admission import RETRY_AFTER_MIN_S, bounded_retry_s
 from headway.policy.allowance import CHUNK_TOKENS_MIN, Allowance, TimeAllowance
 from headway.policy.events import RejectReason
 from headway.policy.margin import Margin
-from headway.policy.ontime import PromptSpeed, must_leave, prompt_left
+from headway.policy.ontime import SPARE_STEPS, PromptSpeed, must_leave, prompt_left
 from headway.policy.policy import Load, Refusal, Scene
 from headway.policy.price import Bid, BidPrice
 from headway.policy.request import Request
@@ -39,8 +39,6 @@ STEP_SHARE_OF_TTFT = 1 / 3
 DEFERRABLE_SHARES_OF_TTFT = (1 / 12, 1 / 4)
 """The same for a step that is filled up with work that was promised nothing: on a machine full of promises, and on one
 that has half its time to spare or more."""
-RESERVED_FOR_OTHERS = 0.5
-"""A tenant that asks for more than its share may fill the queue but for so much of the time that a prompt has."""
 STEP_MAX_S = 0.25
 """A step without any promise to look at."""
 STARVED_STEPS = 20
@@ -157,9 +155,8 @@ class PromisePolicy:
             return Refusal(request, "so many are waiting that it would be late", bounded_retry_s(drain_s))
         bid = Bid(now, request.spec.tenant, request.spec.weight, speed.work_s(request) * speed.tokens_per_s)
         fits_the_price = self._price.offer(bid, self._work_per_s)
-        if self._price.crowds(request.spec.tenant):
-            reserved_s = (request.due_s - now) * RESERVED_FOR_OTHERS
-            fits_the_price = fits_the_price and speed.free_s + drain_s <= request.due_s - reserved_s
+        if fits_the_price and self._price.crowds(request.spec.tenant):
+            fits_the_price = self._leaves_the_others_room(now, request, speed, scene)
         is_idle = scene.step is None and not scene.waiting.lanes[Lane.TIMELY]
         if fits_the_price or is_idle:
             return None
@@ -213,6 +210,18 @@ class PromisePolicy:
         count, context = len(beside) + 1, sum(len(each.tokens) for each in beside) + len(request.tokens)
         least_s = self.model.predict_s(count + CHUNK_TOKENS_MIN, count + 1, context, CHUNK_TOKENS_MIN**2 / 2)
         return least_s > itl_s
+
+    def _leaves_the_others_room(self, now: float, request: Request, speed: PromptSpeed, scene: Scene) -> bool:
+        """Whether behind this one and all before it, once they decode, there is still time for the largest prompt of
+        those who ask for no more than their share."""
+        decodes = sum(not each.deferrable for each in scene.running) + len(scene.waiting.lanes[Lane.TIMELY]) + 1
+        context = sum(len(each.tokens) for each in scene.running) + len(request.tokens)
+        step_tokens = self.model.chunk_within(decodes, decodes, context, 0.0, 0, scene.max_step_tokens, self._time_s)
+        ahead = scene.waiting.timely_tokens + request.uncached + self._price.quiet_work(now)
+        if step_tokens < CHUNK_TOKENS_MIN:
+            return False
+        steps = ceil(ahead / step_tokens + SPARE_STEPS)
+        return speed.free_s + steps * self._step_s <= now + self._ttft_s(now)
 
     def _is_far_behind(self, request: Request, speed: PromptSpeed, scene: Scene) -> bool:
         """Whether a newcomer's place is behind all that ``review`` looks at, and it would be late behind everybody."""

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import inf
+from math import exp2, inf
 
 WINDOW_S = 3.0
 BIDS_MAX = 512
@@ -28,6 +28,8 @@ UTILISATION = 0.75
 """How much of the time is taken to be there for them: what was offered is a sample, and what comes may be more."""
 REFRESH_S = 0.02
 LOTS_MAX = 8192
+QUIET_HALF_S = 60.0
+"""In this time the memory of how much work comes at once from tenants within their share fades to half."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,8 @@ class BidPrice:
         self._lots: dict[tuple[str, int], float] = {}
         self._tenants = 0
         self._priced_s = -inf
+        self._quiet_work = 0.0
+        self._quiet_s = 0.0
         self.load = 0.0
         """Work bid for lately over what can be done: above 1, somebody has to be refused."""
 
@@ -59,6 +63,8 @@ class BidPrice:
         self._bids.append(bid)
         if bid.at_s - self._priced_s >= REFRESH_S:
             self._reprice(bid.at_s, work_per_s)
+        if not self.crowds(bid.tenant):
+            self._quiet_work, self._quiet_s = max(bid.work, self.quiet_work(bid.at_s)), bid.at_s
         if self._fair:
             return self._draw_lot(bid)
         return bid.work <= self._limits.get(bid.tenant, inf) * bid.value
@@ -66,6 +72,10 @@ class BidPrice:
     def crowds(self, tenant: str) -> bool:
         """Whether a tenant lately asked for more than its share, and is not alone."""
         return tenant in self._limits and self._tenants > 1
+
+    def quiet_work(self, now: float) -> float:
+        """The most work that a tenant within its share has lately come with."""
+        return self._quiet_work * exp2((self._quiet_s - now) / QUIET_HALF_S)
 
     def load_at(self, now: float) -> float:
         """``load``, or 0 if nobody has come since it was true."""
