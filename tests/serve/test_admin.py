@@ -102,7 +102,13 @@ BAD: list[tuple[Any, str, str]] = [
     ({"caps": {"max_running": 1.5}}, "invalid_type", "caps.max_running"),
     ({"caps": {"max_bogus": 1}}, "unsupported_parameter", "caps.max_bogus"),
     ({"caps": 5}, "invalid_type", "caps"),
+    ({"caps": None}, "invalid_type", "caps"),
+    ({"caps": {"max_running": None}}, "invalid_type", "caps.max_running"),
+    ({"classes": None}, "invalid_type", "classes"),
+    ({"classes": {"conversational": None}}, "invalid_type", "classes.conversational"),
 ]
+"""Null takes a part of a promise back. For a whole class, or for caps, it was answered with 200 and changed nothing, so
+an operator could believe that a promise or a cap was gone."""
 
 
 def test_a_cap_holds_for_who_comes_next(executor: ScriptedExecutor, admin: AdminServer) -> None:

@@ -99,11 +99,13 @@ class Admin:
 
 
 def _read_classes(fields: Fields, classes: ServiceClasses) -> ServiceClasses:
+    fields.refuse_null("classes", "an object")
     tables = fields.object("classes")
     for name, _ in tables.items() if tables is not None else ():
         assert tables is not None
         if name not in classes:
             raise unsupported(tables.at(name), f"is not a service class; there are {', '.join(classes)}")
+        tables.refuse_null(name, "an object")
         objective = with_parts(classes[name].objective, _read_parts(tables.object(name) or Fields({})))
         try:
             classes = classes.with_objective(name, objective)
@@ -124,7 +126,10 @@ def _read_parts(table: Fields) -> dict[str, float | None]:
 
 
 def _read_caps(fields: Fields) -> dict[str, int]:
+    fields.refuse_null("caps", "an object")
     table = fields.object("caps") or Fields({})
+    for name in CAPS_MAX:
+        table.refuse_null(name, "an integer")
     given = {name: table.integer(name, 1, most) for name, most in CAPS_MAX.items()}
     table.finish()
     return {name: value for name, value in given.items() if value is not None}

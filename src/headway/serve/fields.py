@@ -29,6 +29,11 @@ class Fields:
         """The full path of a field."""
         return f"{self._path}.{name}" if self._path else name
 
+    def refuse_null(self, name: str, expected: str) -> None:
+        """For a field that may be absent but not null."""
+        if name in self._values and self._values[name] is None:
+            raise wrong_type(self.at(name), expected, None)
+
     def take(self, name: str) -> Any:
         """The field as it is; None if it is absent or null."""
         self._unread.pop(name, None)
