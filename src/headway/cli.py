@@ -152,8 +152,6 @@ def serve(
             admin_port=admin_port,
             admin_key=_admin_key(admin_key_file),
             classes=read_classes(classes, slo),
-            policy=policy,
-            never_shed=never_shed,
             scheduler=SchedulerConfig(
                 max_step_tokens=default_step_tokens(policy) if max_step_tokens is None else max_step_tokens,
                 max_running=max_running,
@@ -164,7 +162,7 @@ def serve(
         options = EngineOptions(dtype=dtype, kv_tokens=kv_tokens, threads=threads, context_tokens=context_tokens)
         if not 1 <= tensor_parallel <= 64:
             raise OptionError(f"tensor_parallel must be 1 to 64, not {tensor_parallel}")
-        promise = PromiseConfig(never_shed=config.never_shed, fair=fair)
+        promise = PromiseConfig(never_shed=never_shed, fair=fair)
         make_policy = PolicyMaker(policy, config.classes, promise, step_times=step_times, progress=start_up.progress)
         source = resolve(model, progress=start_up.progress)
     except (ModelError, OptionError, ValueError, OSError) as error:
@@ -237,9 +235,10 @@ def _api_keys(path: Path | None) -> tuple[str, ...]:
 
 
 def _admin_key(path: Path | None) -> str | None:
-    """The key from the file, else from the environment."""
-    key = os.environ.get(ADMIN_KEY_VARIABLE) if path is None else path.read_text(encoding="utf-8")
-    return None if key is None else key.strip()
+    """The key from the file, else from the environment, where an empty one is none, as with API keys."""
+    if path is None:
+        return os.environ.get(ADMIN_KEY_VARIABLE, "").strip() or None
+    return path.read_text(encoding="utf-8").strip()
 
 
 def _refuse(message: str) -> int:

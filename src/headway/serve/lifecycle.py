@@ -24,7 +24,6 @@ from dataclasses import dataclass, field
 from headway.models.source import ModelSource
 from headway.policy.events import Event, FinishReason
 from headway.policy.plan import Executor, ExecutorInfo
-from headway.policy.policies import POLICIES
 from headway.policy.policy import Policy
 from headway.policy.scheduler import SchedulerConfig
 from headway.policy.slo import ServiceClasses
@@ -79,10 +78,6 @@ class ServeConfig:
     scheduler: SchedulerConfig = field(default_factory=SchedulerConfig)
     restart: RestartPolicy = field(default_factory=RestartPolicy)
     classes: ServiceClasses = field(default_factory=ServiceClasses)
-    policy: str = "headway"
-    """What decides about steps and admission: a name of ``policy.policies``."""
-    never_shed: bool = False
-    """Serve late rather than refuse, whatever was promised."""
     edge: EdgeLimits = field(default_factory=EdgeLimits)
     requests: RequestLimits = field(default_factory=RequestLimits)
 
@@ -93,11 +88,9 @@ class ServeConfig:
             raise ValueError(f"drain_s must be at least 0, not {self.drain_s}")
         if not self.status_s > 0:
             raise ValueError(f"status_s must be above 0, not {self.status_s}")
-        if self.policy not in POLICIES:
-            raise ValueError(f"policy must be one of {', '.join(POLICIES)}, not {self.policy!r}")
         api_keys = Keyring(self.api_keys, salt_key=b"")  # raises ValueError on a key that can't be one
         if (self.admin_port is None) is not (self.admin_key is None):
-            raise ValueError("admin_port and an admin key belong together: give both or neither")
+            raise ValueError("admin_port and an admin key belong together: give both or neither (an empty key is none)")
         if self.admin_port is not None and self.admin_key is not None:
             if not 0 <= self.admin_port <= 65535:
                 raise ValueError(f"admin_port must be between 0 and 65535, not {self.admin_port}")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from headway.policy.controller import PromiseConfig
 from headway.policy.plan import Executor, ExecutorInfo
-from headway.policy.policies import build
+from headway.policy.policies import POLICIES, build
 from headway.policy.policy import Policy
 from headway.policy.slo import ServiceClasses
 from headway.policy.steptime import StepTimeModel
@@ -21,7 +21,8 @@ Progress = Callable[[str, float | None], None]
 class PolicyMaker:
     """Makes the policy once the executor has started. ``step_times``: a file that keeps the step-time model from one
     run to the next; without it, before there is one, or if it is of another machine or model, the steps are measured.
-    Raises ValueError for a file that holds no model, OSError for one that can't be read."""
+    Raises ValueError for a name that is none of ``POLICIES`` and for a file that holds no model, OSError for one that
+    can't be read."""
 
     def __init__(
         self,
@@ -32,24 +33,26 @@ class PolicyMaker:
         step_times: Path | None = None,
         progress: Progress | None = None,
     ) -> None:
-        self._name = name
+        if name not in POLICIES:
+            raise ValueError(f"policy must be one of {', '.join(POLICIES)}, not {name!r}")
+        self.name = name
+        self.promise = promise
         self._classes = classes
-        self._promise = promise
         self._progress = progress
         self._file = step_times
         self._kept = None if step_times is None or not step_times.exists() else read_step_times(step_times)
         self._learned: tuple[str, StepTimeModel] | None = None
 
     def __call__(self, executor: Executor, info: ExecutorInfo) -> Policy:
-        if self._name != "headway":
-            return build(self._name)
+        if self.name != "headway":
+            return build(self.name)
         if self._kept is not None and self._kept[0] == info.description:
             model = self._kept[1]
         else:
             model = StepTimeModel()
             calibrate(executor, info, model, progress=self._progress)
         self._learned = info.description, model
-        return build(self._name, model=model, classes=self._classes, promise=self._promise)
+        return build(self.name, model=model, classes=self._classes, promise=self.promise)
 
     def save(self) -> None:
         """Keep what was learned, if there is a file for it: whole or not at all. Raises OSError."""
