@@ -66,7 +66,7 @@ class ClassFigures(msgspec.Struct, kw_only=True):
     output_tokens: int = 0
     cached_tokens: int | None = None
     latencies: dict[str, Quantiles] = {}
-    """By name in ``DEFINITIONS``; absent without a value. ``itl`` only where tokens are counted, ``chunk_gap`` always."""
+    """By name in ``DEFINITIONS``; absent without a value. ``itl`` is there only where tokens are counted."""
 
 
 class ClientHealth(msgspec.Struct, kw_only=True):

@@ -35,8 +35,8 @@ class Record(msgspec.Struct, kw_only=True):
 
     ``chunk_s``: when the socket was read for each event that carried tokens, and ``chunk_tokens`` how many it carried
     (see ``is_counted``). ``visible_s``: of the first token that is no reasoning. ``ended_s``: when the reply was whole,
-    or was known not to become so. ``prompt_tokens`` and ``max_tokens`` are what was asked for; ``usage_*`` what the server
-    says it was. ``queue_s``: how long the server says it waited. ``error``: one line.
+    or was known not to become so. ``prompt_tokens`` and ``max_tokens`` are what was asked for; ``usage_*`` what the
+    server says it was. ``queue_s``: how long the server says it waited. ``error``: one line.
     """
 
     index: int
