@@ -59,12 +59,14 @@ def capacity_of(workload: str, setting: Setting, scale: Scale, near: float | Non
     """Runs in another process."""
     case = Case(HARDWARE, workload)
     expected = estimate(case)
-    bounds = (expected, 1.6 * expected) if near is None else (0.7 * near, near)
+    bounds = (expected, 1.6 * expected) if not near else (0.7 * near, near)
     return Trials(case, setting, scale).capacity(*bounds, LEAST_SHARE * expected)
 
 
 def goodput_of(workload: str, setting: Setting, scale: Scale, whole: float) -> tuple[tuple[float, ...], float]:
-    """At the same offered loads for all settings. Runs in another process."""
+    """At the same offered loads for all settings; 0 where the whole policy keeps none. Runs in another process."""
+    if not whole:
+        return (0.0,) * len(LOADS), 0.0
     trials = Trials(Case(HARDWARE, workload), setting, scale)
     outcomes = [trials.outcome(load * whole) for load in LOADS]
     return tuple(outcome.goodput for outcome in outcomes), outcomes[0].batch_throughput

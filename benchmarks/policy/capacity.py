@@ -146,10 +146,10 @@ def _single(found: list[Searched], scale: Scale, pool: Pool) -> dict[str, Figure
         rates[name, each.case] = rate
 
     def mean(name: str) -> float:
-        shares = (
+        shares = [
             max(rates[name, each.case] / each.static[each.best], NONE_SHARE) for each in found if each.static[each.best]
-        )
-        return geometric_mean(shares)
+        ]
+        return geometric_mean(shares) if shares else 0.0  # no static setting keeps any of the workloads
 
     single = max(shortlist, key=mean)
     hardware = found[0].case.hardware

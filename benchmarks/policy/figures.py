@@ -7,9 +7,9 @@ import sys
 Figure = float | int | str | None
 
 
-def ratio(value: float, against: float) -> float | None:
+def ratio(value: float, against: float, digits: int = 3) -> float | None:
     """None where there is nothing to compare with."""
-    return round(value / against, 3) if against else None
+    return round(value / against, digits) if against else None
 
 
 def say(text: str) -> None:

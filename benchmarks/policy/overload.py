@@ -11,8 +11,9 @@ does. Back to normal is when, from then on for 5 s (bursts: 30 s), 95 % of the c
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from itertools import islice
+from math import ceil
 
 from benchmarks.policy.figures import Figure, ratio, say
 from benchmarks.policy.outcome import Outcome, promised_names
@@ -58,6 +59,9 @@ def measure(*, quick: bool, pool: Pool) -> dict[str, Figure]:
     rates = dict(zip(PROCESSES, capacities, strict=True))
     for process, rate in rates.items():
         figures[f"cliff_{process}_capacity"] = round(rate, 3)
+        if not rate:
+            say(f"{process}: no load is kept at all, so there is no cliff to look at")
+    rates = {process: rate for process, rate in rates.items() if rate}
     figures |= _cliff(rates, quick, pool)
     for each in pool.map(
         recover, [(name, each, rate) for name, rate in rates.items() for each in (HEADWAY, FAIR, VLLM)]
@@ -122,7 +126,8 @@ def _cliff(rates: dict[str, float], quick: bool, pool: Pool) -> dict[str, Figure
     ]
     outcomes = dict(zip((task[:3] for task in tasks), pool.map(run_cliff, tasks), strict=True))
     figures: dict[str, Figure] = {}
-    for process, workload in PROCESSES.items():
+    for process in rates:
+        workload = PROCESSES[process]
         for setting in settings:
             at_capacity = outcomes[workload, 1.0, setting].goodput
             for load in loads:
@@ -149,7 +154,7 @@ def _cliff(rates: dict[str, float], quick: bool, pool: Pool) -> dict[str, Figure
 
 def run_cliff(workload: str, load: float, setting: Setting, capacity: float, seconds: float) -> Outcome:
     """Runs in another process."""
-    scale = Scale(round(seconds * capacity * load), 0.0, FULL.seeds)
+    scale = Scale(ceil(seconds * capacity * load), 0.0, FULL.seeds)
     return Trials(Case(HARDWARE, workload), setting, scale).outcome(load * capacity)
 
 
@@ -179,11 +184,11 @@ def recover(process: str, setting: Setting, capacity: float) -> dict[str, Figure
     say(f"back to normal, {process:8} {setting.name:22} {'never' if normal_s is None else f'{normal_s:.2f} s'}")
     return {
         f"{key}_normal_after_s": normal_s,
-        f"{key}_rush_in_slo_share": round(sum(each.in_slo for each in rush) / len(rush), 4),
-        f"{key}_rush_in_slo_at_first_try_share": round(
-            sum(each.in_slo and each.attempts == 1 for each in rush) / len(rush), 4
+        f"{key}_rush_in_slo_share": ratio(sum(each.in_slo for each in rush), len(rush), 4),
+        f"{key}_rush_in_slo_at_first_try_share": ratio(
+            sum(each.in_slo and each.attempts == 1 for each in rush), len(rush), 4
         ),
-        f"{key}_rush_tries_a_call": round(sum(each.attempts for each in rush) / len(rush), 3),
+        f"{key}_rush_tries_a_call": ratio(sum(each.attempts for each in rush), len(rush)),
     }
 
 
@@ -202,6 +207,6 @@ def _normal_after_s(result: Result, dropped_s: float, end_s: float, span_s: floa
     return None
 
 
-def _enough(kept: Iterable[bool]) -> bool:
-    values = list(kept)
-    return sum(values) >= TARGET_ATTAINMENT * len(values)
+def _enough(kept: Sequence[bool]) -> bool:
+    """Where nobody came there is nothing to call normal."""
+    return bool(kept) and sum(kept) >= TARGET_ATTAINMENT * len(kept)

@@ -48,29 +48,33 @@ def measure(*, quick: bool, pool: Pool) -> dict[str, Figure]:
     settings = [HEADWAY, *(Setting.static(1024, tokens) for tokens in STEP_TOKENS)]
     alone = dict(zip(settings, pool.map(run_alone, [(setting, seconds) for setting in settings]), strict=True))
     strict = max(each.throughput for each in alone.values())
-    within = max(each.throughput for each in alone.values() if each.kept_itl)
+    within = max((each.throughput for each in alone.values() if each.kept_itl), default=0.0)
     figures: dict[str, Figure] = {
         f"slack_batch_alone_{setting.name}_tok_s": round(each.throughput, 1) for setting, each in alone.items()
     }
     [capacity] = pool.map(capacity_of, [("chat", QUICK if quick else FULL)])
     figures["slack_conversational_capacity"] = round(capacity, 3)
+    if not capacity:
+        say("conversations alone are not kept at any load, so there is no share of it to look at")
+        return figures
     tasks = [(share * capacity, seconds) for share in SHARES]
     for share, (outcome, taken) in zip(SHARES, pool.map(run_together, tasks), strict=True):
         key = f"slack_{100 * share:.0f}"
         bound, strict_bound = within * (1.0 - taken), strict * (1.0 - taken)
+        used = taken + (outcome.batch_throughput / strict if strict else 0.0)
         figures |= {
             f"{key}_conversational_attainment": round(outcome.attainment, 4),
             f"{key}_taken": round(taken, 4),
             f"{key}_batch_tok_s": round(outcome.batch_throughput, 1),
             f"{key}_batch_over_bound": ratio(outcome.batch_throughput, bound),
             f"{key}_batch_over_strict_bound": ratio(outcome.batch_throughput, strict_bound),
-            f"{key}_machine_used": round(taken + outcome.batch_throughput / strict, 4),
+            f"{key}_machine_used": round(used, 4),
         }
         say(
             f"conversations at {100 * share:.0f} %: in SLO {100 * outcome.attainment:.1f} %, batch "
             f"{outcome.batch_throughput:.0f} tok/s, {ratio(outcome.batch_throughput, bound)} of what is left "
             f"({ratio(outcome.batch_throughput, strict_bound)} with the strict bound), "
-            f"{100 * (taken + outcome.batch_throughput / strict):.0f} % of the machine used"
+            f"{100 * used:.0f} % of the machine used"
         )
     return figures
 

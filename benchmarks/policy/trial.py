@@ -67,6 +67,8 @@ class Trials:
         self._promised = promised_names(self.workload)
         self._tried: dict[float, float] = {}
         self._offered = {seed: self._count(seed) for seed in scale.seeds}
+        if not all(self._offered.values()):
+            raise ValueError(f"of {self._calls} calls none comes in the window of the run: it must be longer")
 
     def outcome(self, rate: float) -> Outcome:
         return Outcome.of([self.run(rate, seed) for seed in self._offered], self._promised)
