@@ -131,11 +131,11 @@ def serve(
     from headway.models.errors import ModelError
     from headway.models.source import resolve
     from headway.policy.controller import PromiseConfig
+    from headway.policy.objectives import read_classes
     from headway.policy.policies import default_step_tokens
     from headway.policy.scheduler import SchedulerConfig
     from headway.serve.lifecycle import ServeConfig
     from headway.serve.lifecycle import serve as run_server
-    from headway.serve.objectives import read_classes
     from headway.serve.policy_maker import PolicyMaker
     from headway.serve.text import Text
 

@@ -11,12 +11,12 @@ import openai
 import pytest
 
 from headway.policy.events import Demoted, Event, Finished, FinishReason, Queued, Rejected, RejectReason, TokenOut
+from headway.policy.objectives import MS_MAX, read_classes
 from headway.policy.request import RequestSpec
 from headway.policy.scheduler import SchedulerConfig
 from headway.policy.slo import BATCH, CONVERSATIONAL, INTERACTIVE, Objective, ServiceClass, ServiceClasses
 from headway.serve.lifecycle import ServeConfig
 from headway.serve.limits import EdgeLimits
-from headway.serve.objectives import MS_MAX, read_classes
 from tests.fakes import ScriptedExecutor
 from tests.http_client import CHAT, COMPLETIONS, Connection, Response, chat, completion, fetch
 from tests.running_server import MODEL, WAIT_S, RunningServer, running_server

@@ -12,13 +12,13 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from headway.policy.config import SchedulerConfig
+from headway.policy.objectives import MS_MAX, MS_MIN, PARTS, parts_ms, with_parts
 from headway.policy.slo import ServiceClasses
 from headway.serve.asgi import Receive, Scope, Send, read_json_body, send_body
 from headway.serve.auth import Access, HostCheck, Keyring, Tenant
 from headway.serve.errors import ApiError, Reason
 from headway.serve.fields import Fields, unsupported
 from headway.serve.json_body import decode_object
-from headway.serve.objectives import MS_MAX, MS_MIN, PARTS, parts_ms, with_parts
 from headway.serve.replies import encode
 from headway.serve.routing import Table
 from headway.serve.service import Service

@@ -13,11 +13,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from headway.policy.objectives import AUTO, MS_MAX, MS_MIN, with_parts
 from headway.policy.slo import Objective, ServiceClass, ServiceClasses
 from headway.serve.asgi import Scope
 from headway.serve.errors import ApiError, Reason
 from headway.serve.fields import bad_value
-from headway.serve.objectives import AUTO, MS_MAX, MS_MIN, with_parts
 
 SLO_HEADERS = {
     b"x-slo-ttft-ms": "ttft",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from headway.policy.ledger import ClassCounters, Denial
+from headway.policy.objectives import PARTS, parts_ms
 from headway.policy.stats import Stats
 from headway.serve.attainment import SloOutcome
-from headway.serve.objectives import PARTS, parts_ms
 from headway.serve.service import Service
 from headway.serve.telemetry import ClassTelemetry
 

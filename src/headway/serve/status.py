@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from headway.policy.objectives import parts_ms
 from headway.policy.slo import ServiceClass, ServiceClasses
 from headway.policy.stats import Stats
 from headway.serve.attainment import SloOutcome
-from headway.serve.objectives import parts_ms
 from headway.serve.telemetry import ClassTelemetry, Telemetry
 
 

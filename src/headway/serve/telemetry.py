@@ -13,11 +13,11 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
+from headway.policy.objectives import PARTS
 from headway.policy.slo import ServiceClasses
 from headway.serve.attainment import SloOutcome, slo_outcome
 from headway.serve.choices import Choice
 from headway.serve.histogram import Histogram
-from headway.serve.objectives import PARTS
 from headway.serve.reply import Reply
 from headway.serve.window import WINDOW_S, Rate, Window, quantile
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from headway.policy.objectives import parts_ms, read_classes, with_parts
 from headway.policy.slo import BATCH, CONVERSATIONAL, INTERACTIVE, NO_PROMISE, Objective
-from headway.serve.objectives import parts_ms, read_classes, with_parts
 
 
 def test_without_a_word_there_are_the_built_in_classes() -> None:
