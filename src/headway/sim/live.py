@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from operator import sub
 
 from headway.policy.plan import DrawnToken
 from headway.sim.workload import BACKLOG_INDEX, STOP_TOKEN, Call
@@ -12,6 +13,7 @@ from headway.sim.workload import BACKLOG_INDEX, STOP_TOKEN, Call
 class Attempt:
     """Try ``number`` (from 0) of a call. ``token`` is what the executor draws ``output_tokens`` times, then ``stop``.
 
+    ``refused_s``: when it was refused, for one that is to be followed by another.
     Equal draws are one object: nobody changes them, and making them anew is what a simulated step would mostly do.
     """
 
@@ -23,6 +25,7 @@ class Attempt:
     token: DrawnToken
     stop: DrawnToken
     sent_s: float = 0.0
+    refused_s: float | None = None
     demoted: bool = False
     cached_tokens: int = 0
     token_times: list[float] = field(default_factory=list)
@@ -39,6 +42,13 @@ class Attempt:
         request_id = f"{call.index}.{number}"
         token, stop = DrawnToken(request_id, call.index + 1), DrawnToken(request_id, STOP_TOKEN)
         return cls(call, number, arrived_s, request_id, call.size.output_tokens, token, stop)
+
+    def may_be_kept(self, now: float) -> bool:
+        """Whether its promise can be kept still; False for one that was promised nothing."""
+        promised, times, so_far_s = self.call.objective, self.token_times, now - self.sent_s
+        ttft_s = times[0] - self.sent_s if times else so_far_s
+        late_gaps = promised.late_gaps_of(map(sub, times[1:], times))
+        return not (promised.is_empty or promised.broken(ttft_s, late_gaps, self.output_tokens - 1, so_far_s))
 
     @property
     def is_backlog(self) -> bool:

@@ -64,6 +64,7 @@ class Summary:
     served: int
     shed: int
     demoted: int
+    unfinished: int
     retried: int
     in_slo: int
     attainment: float | None
@@ -222,6 +223,7 @@ class Result:
             served=sum(record.outcome is Outcome.SERVED for record in records),
             shed=sum(record.outcome is Outcome.SHED for record in records),
             demoted=sum(record.demoted for record in records),
+            unfinished=sum(record.outcome is Outcome.UNFINISHED for record in records),
             retried=sum(record.attempts > 1 for record in records),
             in_slo=in_slo,
             attainment=in_slo / offered if offered else None,
