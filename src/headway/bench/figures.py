@@ -149,5 +149,5 @@ class Run(msgspec.Struct, kw_only=True):
     workload: dict[str, object] = {}
     machine: dict[str, object] = {}
     versions: dict[str, str] = {}
-    definitions: dict[str, str] = DEFINITIONS
+    definitions: dict[str, str] = msgspec.field(default_factory=DEFINITIONS.copy)
     levels: list[Level] = []
