@@ -8,8 +8,12 @@ from typing import Any
 
 import pytest
 
+from headway.policy.controller import PromisePolicy
+from headway.policy.events import Rejected, RejectReason
+from headway.policy.slo import ServiceClasses
 from headway.policy.stepfile import TEXT_MAX
 from headway.policy.steptime import StepShape, StepTimeModel
+from tests.policy.promises import Machine, promised, scheduler
 from tests.policy.test_steptime import MODELS, decode, mixed, predict_s, roofline, seeded, tail_s
 
 SHAPES = (decode(1, 1), decode(64, 3000), mixed(0, 0, 700, 5000), mixed(40, 800, 300, 0), decode(20_000, 10))
@@ -34,6 +38,23 @@ def test_what_is_read_back_learns_on() -> None:
     assert predict_s(model, decode(4, 500)) == pytest.approx(2.0 * roofline(decode(4, 500)), rel=0.05)
 
 
+def test_what_is_read_back_is_trusted_as_much() -> None:
+    """A model that was kept from the last run began with 0 samples: what could never be on time was let in, queued and
+    shed as if nothing were known of the machine, until enough steps had been run again."""
+    model = seeded(roofline)
+    assert StepTimeModel.from_json(model.to_json()).samples == model.samples > 0
+    policy = PromisePolicy(StepTimeModel.from_json(model.to_json()), ServiceClasses())
+    [answer] = Machine(scheduler(policy)).submit(promised("huge", 4000, ttft_s=1e-6))
+    assert isinstance(answer, Rejected)
+    assert answer.reason is RejectReason.IMPOSSIBLE
+
+
+def test_a_file_of_before_that_is_refused_by_its_version() -> None:
+    text = change(lambda v: (v.pop("observed"), v.update(version=1)))
+    with pytest.raises(ValueError, match="its version is 1, not 2"):
+        StepTimeModel.from_json(text)
+
+
 def change(edit: Callable[[dict[str, Any]], object]) -> str:
     value = json.loads(seeded(roofline).to_json())
     edit(value)
@@ -50,10 +71,12 @@ CORRUPT = {
     "deep": "[" * 100_000,
     "long": " " * (TEXT_MAX + 1),
     "a huge number": change(lambda v: v["samples"][0].__setitem__(0, 10**400)),
-    "another version": change(lambda v: v.update(version=2)),
+    "another version": change(lambda v: v.update(version=3)),
     "a key more": change(lambda v: v.update(more=1)),
     "a key less": change(lambda v: v.pop("tails")),
     "other knots": change(lambda v: v["knots"].pop()),
+    "half a step observed": change(lambda v: v.update(observed=1.5)),
+    "fewer steps than none": change(lambda v: v.update(observed=-1)),
     "no pace": change(lambda v: v.update(pace=0.0)),
     "a pace that is no number": change(lambda v: v.update(pace=float("nan"))),
     "a pace in words": change(lambda v: v.update(pace="fast")),

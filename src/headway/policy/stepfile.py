@@ -13,18 +13,22 @@ from headway.policy.stepshape import FEATURE_MAX, StepShape, is_step
 from headway.policy.tail import MARGIN_MAX, MARGIN_MIN, Tail
 
 FORMAT = "headway step-time model"
-VERSION = 1
+VERSION = 2
+"""1 did not tell how many steps had been observed."""
 TEXT_MAX = 1 << 20
 PACE_MAX = 1e6
 """Far from what any machine does, either way."""
 SPREAD_MAX = 1.0
 COST_MAX_S = 1e18
+OBSERVED_MAX = 1 << 53
 
 
 @dataclass(frozen=True, slots=True)
 class StepTimeState:
-    """``tails``: of steps that only decode, and of mixed ones. ``samples``: time at pace 1, oldest of a kind first."""
+    """``observed``: how many steps it has learned from. ``tails``: of steps that only decode, and of mixed ones.
+    ``samples``: those that were kept, with their time at pace 1, oldest of a kind first."""
 
+    observed: int
     pace: float
     costs: Costs
     tails: tuple[Tail, Tail]
@@ -38,6 +42,7 @@ def write(state: StepTimeState) -> str:
             "format": FORMAT,
             "version": VERSION,
             "knots": KNOTS,
+            "observed": state.observed,
             "pace": state.pace,
             "costs_s": [*costs.at_knot, costs.sequence, costs.decode_context, costs.prefill, costs.prefill_reads],
             "tails": [[tail.margin, tail.spread] for tail in state.tails],
@@ -55,7 +60,7 @@ def read(text: str) -> StepTimeState:
         value = json.loads(text)
     except (ValueError, RecursionError):
         _refuse("it is not JSON")
-    keys = {"format", "version", "knots", "pace", "costs_s", "tails", "samples"}
+    keys = {"format", "version", "knots", "observed", "pace", "costs_s", "tails", "samples"}
     if not isinstance(value, dict) or value.get("format") != FORMAT:
         _refuse(f"its format is not {FORMAT!r}")
     if value.get("version") != VERSION:
@@ -73,8 +78,12 @@ def read(text: str) -> StepTimeState:
     samples = _list(value["samples"], "samples", None)
     if len(tails) != 2:
         _refuse("there are not two tails")
+    [observed] = _numbers([value["observed"]], "observed", 1, 0, OBSERVED_MAX)
+    if not observed.is_integer():
+        _refuse("observed is not whole")
     [pace] = _numbers([value["pace"]], "pace", 1, 1.0 / PACE_MAX, PACE_MAX)
     return StepTimeState(
+        int(observed),
         pace,
         Costs.of_knots(at_knot, costs[knots:]),
         (_tail(tails[0]), _tail(tails[1])),

@@ -160,13 +160,14 @@ class StepTimeModel:
     def to_json(self) -> str:
         """All that predictions and later fits depend on, but not the latest steps."""
         tails = (self._decode_tail, self._mixed_tail)
-        return write(StepTimeState(self._pace, self._costs, tails, tuple(self._kept)))
+        return write(StepTimeState(self.samples, self._pace, self._costs, tails, tuple(self._kept)))
 
     @classmethod
     def from_json(cls, text: str) -> StepTimeModel:
         """A model that predicts as the one saved did. Raises ValueError, with one clear line, on anything else."""
         state = read(text)
         model = cls()
+        model.samples = state.observed
         model._pace, model._costs = state.pace, state.costs
         model._decode_tail, model._mixed_tail = state.tails
         for shape, time_s in state.samples:
