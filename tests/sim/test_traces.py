@@ -7,7 +7,8 @@ from statistics import fmean, pstdev
 
 import pytest
 
-from headway.sim.traces import MOONCAKE_BUCKET_S, TRACES, load
+from headway.sim.traces import load
+from headway.traces.packaged import MOONCAKE_BUCKET_S, TRACES
 
 WHOLE = {  # requests a second, mean prompt, mean output; computed from the whole files
     "azure_conv": (5.530, 1154.7, 211.1),

@@ -1,20 +1,14 @@
-"""Traces of real traffic: packaged samples (see ``data/README.md``), replayed at any rate by scaling time."""
+"""Traces of real traffic, replayed at any rate by scaling time."""
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.resources import files
 from itertools import count
 from random import Random
 
 from headway.sim.workload import Size
-
-TRACES = ("azure_conv", "azure_code", "mooncake_conversation")
-
-MOONCAKE_BUCKET_S = 3.0
-"""Mooncake's arrival times are rounded down to this; they are spread over it, else whole batches arrive at once."""
+from headway.traces.packaged import packaged
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,18 +49,7 @@ class Replay:
 
 
 def load(name: str) -> Replay:
-    """A packaged trace, by its name in ``TRACES``."""
-    text = files("headway.sim").joinpath("data", f"{name}.csv").read_text(encoding="utf-8")
-    rows = tuple(_row(row) for row in csv.DictReader(text.splitlines()))
-    return Replay(rows, MOONCAKE_BUCKET_S if name.startswith("mooncake") else 0.0)
-
-
-def _row(row: dict[str, str]) -> Row:
-    size = Size(int(row["prompt_tokens"]), int(row["output_tokens"]), tuple(_labels(row.get("blocks", ""))))
-    return Row(float(row["arrived_s"]), size)
-
-
-def _labels(runs: str) -> Iterator[int]:
-    for run in runs.split():
-        first, _, last = run.partition("-")
-        yield from range(int(first), int(last or first) + 1)
+    """A packaged trace, by its name in ``headway.traces.packaged.TRACES``."""
+    trace = packaged(name)
+    rows = (Row(row.arrived_s, Size(row.prompt_tokens, row.output_tokens, row.blocks)) for row in trace.rows)
+    return Replay(tuple(rows), trace.bucket_s)
