@@ -79,7 +79,10 @@ def _promises(service: Service) -> Iterator[Metric]:
         p95 = {(key,): each.latencies[part].p95(now)[0] for key, each in classes.items()}
         measured = {key: value for key, value in p95.items() if value is not None}
         yield _gauge(
-            f"headway_{part}_p95_seconds", f"p95 of the last minute of headway_{name}_seconds", measured, _CLASS
+            f"headway_{part}_p95_seconds",
+            f"p95 of the last minute of headway_{name}_seconds, to half a percent",
+            measured,
+            _CLASS,
         )
         promised = {key: getattr(each.objective, f"{part}_s") for key, each in service.classes.items()}
         targets |= {(key, part): value for key, value in promised.items() if value is not None}

@@ -19,7 +19,7 @@ from headway.serve.attainment import SloOutcome, slo_outcome
 from headway.serve.choices import Choice
 from headway.serve.histogram import Histogram
 from headway.serve.reply import Reply
-from headway.serve.window import WINDOW_S, Rate, Window, quantile
+from headway.serve.window import WINDOW_S, Count, Window
 
 _GAP_BOUNDS = (
     *(0.001, 0.0025, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.125, 0.15, 0.2, 0.3),
@@ -31,10 +31,11 @@ _WAIT_BOUNDS = (
 )
 _BOUNDS = {"ttft": _WAIT_BOUNDS, "itl": _GAP_BOUNDS, "e2e": _WAIT_BOUNDS}
 _LAG_BOUNDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+RATE_SECONDS = 10
 
 
 class Latency:
-    """One latency of one class: buckets since the start, and exact values of the last minute."""
+    """One latency of one class: buckets since the start, and the values of the last minute."""
 
     __slots__ = ("histogram", "window")
 
@@ -48,8 +49,7 @@ class Latency:
 
     def p95(self, now: float) -> tuple[float | None, int]:
         """The 95th percentile of the last minute in seconds, and of how many values."""
-        values = self.window.values(now)
-        return quantile(values, 0.95), len(values)
+        return self.window.quantile(now, 0.95)
 
 
 class ClassTelemetry:
@@ -58,22 +58,22 @@ class ClassTelemetry:
     def __init__(self, bounds: Mapping[str, Sequence[float]]) -> None:
         self.latencies = {part: Latency(bounds[part]) for part in PARTS}
         self.outcomes: Counter[SloOutcome] = Counter()
-        self.kept = Window()
-        """1 for each request in SLO, 0 for each that was not."""
+        self.judged = Count(int(WINDOW_S))
+        self.kept = Count(int(WINDOW_S))
 
     def attainment(self, now: float) -> tuple[float | None, int]:
         """The share of the last minute's requests in SLO, and of how many."""
-        values = self.kept.values(now)
-        return (sum(values) / len(values) if values else None), len(values)
+        judged = self.judged.total(now)
+        return (self.kept.total(now) / judged if judged else None), judged
 
     def goodput(self, now: float) -> float:
         """Requests in SLO a second, over the last minute."""
-        return sum(self.kept.values(now)) / WINDOW_S
+        return self.kept.total(now) / WINDOW_S
 
 
 class Telemetry:
     """Counts and latencies of one server. Its classes stay those of its start, and their objectives are bucket edges:
-    an objective that is changed later is no edge, while the values of the last minute are exact anyway."""
+    an objective that is changed later is no edge, while the p95 of the last minute knows no buckets of that kind."""
 
     def __init__(self, classes: ServiceClasses) -> None:
         self.responses: Counter[tuple[str, int]] = Counter()
@@ -87,7 +87,7 @@ class Telemetry:
         self.loop_lag = Histogram(_LAG_BOUNDS)
         self.loop_lag_max_s = 0.0
         self.tokens_out = 0
-        self.output_rate = Rate()
+        self.output_rate = Count(RATE_SECONDS)
 
     def all_classes(self, part: str) -> Histogram:
         """One of ``PARTS`` over all classes."""
@@ -128,7 +128,8 @@ class Telemetry:
         asked = self.classes[reply.promise.service_class.name]
         asked.outcomes[kept] += 1
         if kept is not SloOutcome.ABANDONED:
-            asked.kept.add(now, float(kept is SloOutcome.IN_SLO))
+            asked.judged.add(now)
+            asked.kept.add(now, int(kept is SloOutcome.IN_SLO))
 
     def record_lag(self, lag_s: float) -> None:
         self.loop_lag.observe(lag_s)
