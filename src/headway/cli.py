@@ -42,6 +42,7 @@ def serve(
     /,
     *,
     name: Annotated[str | None, Parameter(group=_MODEL)] = None,
+    engine: Annotated[str | None, Parameter(group=_MODEL)] = None,
     dtype: Annotated[Literal["auto", "bfloat16", "float32"], Parameter(group=_MODEL)] = "auto",
     kv_tokens: Annotated[int | None, Parameter(group=_MODEL)] = None,
     context_tokens: Annotated[int | None, Parameter(group=_MODEL)] = None,
@@ -76,6 +77,10 @@ def serve(
         measuring). Without it: the small bundled model.
     name
         What clients call the model; its own name if not given.
+    engine
+        sim:MACHINE, a modelled machine in place of a model, to test clients with: real HTTP, real scheduling, and steps
+        that take as long as that machine's would. MACHINE is h100-llama-8b, another name of headway simulate --list, or
+        FILE.toml; behind it may be ,speed=1,noise=0.05,seed=1.
     dtype
         How weights are stored. auto is bfloat16.
     kv_tokens
@@ -134,6 +139,7 @@ def serve(
     from headway.policy.objectives import read_classes
     from headway.policy.policies import default_step_tokens
     from headway.policy.scheduler import SchedulerConfig
+    from headway.serve.calibration import calibrate
     from headway.serve.lifecycle import ServeConfig
     from headway.serve.lifecycle import serve as run_server
     from headway.serve.policy_maker import PolicyMaker
@@ -163,16 +169,38 @@ def serve(
         if not 1 <= tensor_parallel <= 64:
             raise OptionError(f"tensor_parallel must be 1 to 64, not {tensor_parallel}")
         promise = PromiseConfig(never_shed=never_shed, fair=fair)
-        make_policy = PolicyMaker(policy, config.classes, promise, step_times=step_times, progress=start_up.progress)
-        source = resolve(model, progress=start_up.progress)
+        modelled = None
+        if engine is None:
+            source = resolve(model, progress=start_up.progress)
+        else:
+            from headway.sim_engine.engine import SimulatedEngine
+
+            modelled = SimulatedEngine.parse(
+                engine,
+                model=model,
+                dtype=dtype,
+                threads=threads,
+                tensor_parallel=tensor_parallel,
+                kv_tokens=kv_tokens,
+                context_tokens=context_tokens,
+            )
+            source = modelled.source
+        make_policy = PolicyMaker(
+            policy,
+            config.classes,
+            promise,
+            step_times=step_times,
+            progress=start_up.progress,
+            measure=calibrate if modelled is None else modelled.machine.measure,
+        )
     except (ModelError, OptionError, ValueError, OSError) as error:
         return _refuse(str(error))
-    executor = WorkerExecutor(source, options, ranks=tensor_parallel, progress=start_up.progress)
+    built_in = WorkerExecutor(source, options, ranks=tensor_parallel, progress=start_up.progress)
     status = run_server(
         config,
         source,
-        executor,
-        Text.load,
+        built_in if modelled is None else modelled.executor,
+        Text.load if modelled is None else lambda _: modelled.text,
         make_policy=make_policy,
         report=start_up.say,
         on_ready=lambda info, bound_port: start_up.ready(info, host, bound_port),

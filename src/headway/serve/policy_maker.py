@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 from headway.policy.controller import PromiseConfig
 from headway.policy.plan import Executor, ExecutorInfo
@@ -16,6 +17,14 @@ from headway.policy.steptime import StepTimeModel
 from headway.serve.calibration import calibrate
 
 Progress = Callable[[str, float | None], None]
+
+
+class Measure(Protocol):
+    """Lets the model observe how long steps take: ``calibrate``, or whatever knows."""
+
+    def __call__(
+        self, executor: Executor, info: ExecutorInfo, model: StepTimeModel, *, progress: Progress | None
+    ) -> None: ...
 
 
 class PolicyMaker:
@@ -32,6 +41,7 @@ class PolicyMaker:
         *,
         step_times: Path | None = None,
         progress: Progress | None = None,
+        measure: Measure = calibrate,
     ) -> None:
         if name not in POLICIES:
             raise ValueError(f"policy must be one of {', '.join(POLICIES)}, not {name!r}")
@@ -39,6 +49,7 @@ class PolicyMaker:
         self.promise = promise
         self._classes = classes
         self._progress = progress
+        self._measure = measure
         self._file = step_times
         self._kept = None if step_times is None or not step_times.exists() else read_step_times(step_times)
         self._learned: tuple[str, StepTimeModel] | None = None
@@ -50,7 +61,7 @@ class PolicyMaker:
             model = self._kept[1]
         else:
             model = StepTimeModel()
-            calibrate(executor, info, model, progress=self._progress)
+            self._measure(executor, info, model, progress=self._progress)
         self._learned = info.description, model
         return build(self.name, model=model, classes=self._classes, promise=self.promise)
 

@@ -1,0 +1,1 @@
+"""Modelled hardware behind a real server: HTTP, driver, policy and admission are real, steps only take their time."""
