@@ -1,5 +1,6 @@
 """A real server on random weights at a real shape, over HTTP: latency alone, throughput in company, memory.
 
+With the static policy, so that it is the engine that is measured: promised nothing, nobody is refused or kept waiting.
 Closed loop: each of N streams sends its next request when its last one has ended; every prompt is different. Beside
 the figures stand the machine's limits, measured in the same run before and after, and how much of them was reached.
 """
@@ -50,6 +51,8 @@ def run(arguments: argparse.Namespace) -> dict[str, float | int | str]:
         str(arguments.threads),
         "--name",
         NAME,
+        "--policy",
+        "static",
     ]
     with headway_server(arguments.model, *options) as server:
         figures = asyncio.run(_measure(server, random.Random(arguments.seed), config.vocab_size, arguments.waves))
