@@ -1,0 +1,1 @@
+"""What people read of a run: a table, rows for a spreadsheet, a page for a browser."""
