@@ -1,0 +1,221 @@
+"""HTTP/1.1 connections to one server, kept alive and used again. Knows sockets, not what replies mean.
+
+What is read from a socket is stamped before anything else is done with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from typing import Any, cast
+
+import httptools
+
+from headway.bench.events import Reading
+from headway.bench.record import Outcome
+from headway.bench.target import Target
+
+HEAD_BYTES_MAX = 1 << 16
+
+
+class Exchange:
+    """One request on its way: what is sent, and the reading that gets the reply. ``ended`` is done with the reading's
+    end, or with none when a kept connection turned out to be closed already."""
+
+    __slots__ = ("connection", "ended", "reading", "request")
+
+    def __init__(self, request: bytes, reading: Reading) -> None:
+        self.request = request
+        self.reading = reading
+        self.connection: _Connection | None = None
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def give_up(self, outcome: Outcome, error: str) -> None:
+        """Hang up, whatever it is at."""
+        self.reading.fail(outcome, error, time.perf_counter())
+        if self.connection is not None:
+            self.connection.abort()
+        self.end()
+
+    def end(self) -> None:
+        if not self.ended.done():
+            self.ended.set_result(None)
+
+
+class Pool:
+    """Connections to ``target``: one for each exchange under way, and those that wait for the next."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._tls = target.tls()
+        self._address = target.host
+        self._idle: list[_Connection] = []
+
+    async def run(self, exchange: Exchange) -> None:
+        """Send the request and read the reply to its end: then the reading has its outcome.
+
+        A kept connection that the server has closed meanwhile is no failure: if nothing of the reply has come, the
+        request is sent once more, on a new one.
+        """
+        try:
+            if self._idle:
+                await self._run_on(self._idle.pop(), exchange)
+            if exchange.reading.outcome is None:
+                await self._connect_and_run(exchange)
+        finally:
+            if exchange.reading.outcome is None and exchange.connection is not None:  # this task was cancelled
+                exchange.connection.abort()
+
+    def close(self) -> None:
+        for connection in self._idle:
+            connection.abort()
+        self._idle.clear()
+
+    def keep(self, connection: _Connection) -> None:
+        self._idle.append(connection)
+
+    def drop(self, connection: _Connection) -> None:
+        if connection in self._idle:
+            self._idle.remove(connection)
+
+    async def _run_on(self, connection: _Connection, exchange: Exchange) -> None:
+        exchange.ended = asyncio.get_running_loop().create_future()
+        connection.send(exchange)
+        await exchange.ended
+
+    async def _connect_and_run(self, exchange: Exchange) -> None:
+        loop = asyncio.get_running_loop()
+        exchange.ended = loop.create_future()
+        target = self._target
+        connecting = loop.create_task(
+            loop.create_connection(
+                lambda: _Connection(self),
+                self._address,
+                target.port,
+                ssl=self._tls,
+                server_hostname=target.host if target.is_tls else None,
+            )
+        )
+        try:
+            either: tuple[asyncio.Future[Any], ...] = (connecting, exchange.ended)
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            if not connecting.done():
+                connecting.cancel()
+        if exchange.ended.done():
+            with contextlib.suppress(OSError, asyncio.CancelledError):
+                transport, _ = await connecting
+                transport.abort()
+            return
+        try:
+            transport, connection = await connecting
+        except OSError as error:
+            exchange.reading.fail(Outcome.CONNECT, _why(error), time.perf_counter())
+            return
+        self._address = transport.get_extra_info("peername")[0]  # a name is looked up once
+        await self._run_on(connection, exchange)
+
+
+class _Connection(asyncio.Protocol):
+    """One socket; at most one exchange at a time."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._exchange: Exchange | None = None
+        self._reading: Reading | None = None
+        self._headers: dict[str, str] = {}
+        self._head_bytes = 0
+        self._is_used = False
+        self._is_silent = True
+        self._at_s = 0.0
+
+    def send(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+        self._reading = exchange.reading
+        self._is_silent = True
+        exchange.connection = self
+        exchange.reading.sent_s = time.perf_counter()
+        self._transport.write(exchange.request)
+
+    def abort(self) -> None:
+        self._transport.abort()
+
+    # ---- the socket --------------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._parser = httptools.HttpResponseParser(self)
+
+    def data_received(self, data: bytes) -> None:
+        self._at_s = time.perf_counter()
+        if self._reading is None:  # nobody asked for this
+            return self._transport.abort()
+        self._is_silent = False
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserCallbackError:
+            raise
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self._fail(f"not HTTP: {error}")
+        if self._reading is not None and self._reading.outcome is not None:  # it ended before the message did
+            self._hang_up()
+        return None
+
+    def connection_lost(self, error: Exception | None) -> None:
+        exchange, self._exchange, self._reading = self._exchange, None, None
+        self._pool.drop(self)
+        if exchange is not None:
+            if not (self._is_used and self._is_silent):
+                exchange.reading.lost(time.perf_counter(), error)
+            exchange.end()
+
+    # ---- the parser --------------------------------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        self._headers = {}
+        self._head_bytes = 0
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._head_bytes += len(name) + len(value)
+        if self._head_bytes > HEAD_BYTES_MAX:
+            self._fail(f"headers of more than {HEAD_BYTES_MAX} bytes")
+        else:
+            self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+
+    def on_headers_complete(self) -> None:
+        if self._reading is not None and self._parser.get_status_code() >= 200:
+            self._reading.begin(self._parser.get_status_code(), self._headers)
+
+    def on_body(self, data: bytes) -> None:
+        reading = self._reading
+        if reading is not None and reading.outcome is None:
+            reading.take(data, self._at_s)
+
+    def on_message_complete(self) -> None:
+        reading, exchange = self._reading, self._exchange
+        if reading is None or exchange is None or reading.status is None:  # 1xx: the reply is still to come
+            return
+        is_intact = reading.outcome is None and self._parser.should_keep_alive()
+        reading.complete(self._at_s)
+        self._exchange = self._reading = None
+        if is_intact:
+            self._is_used = True
+            self._pool.keep(self)
+        else:
+            self._transport.abort()
+        exchange.end()
+
+    def _fail(self, error: str) -> None:
+        if self._reading is not None:
+            self._reading.fail(Outcome.MALFORMED, error, self._at_s)
+
+    def _hang_up(self) -> None:
+        exchange, self._exchange, self._reading = self._exchange, None, None
+        self._transport.abort()
+        if exchange is not None:
+            exchange.end()
+
+
+def _why(error: OSError) -> str:
+    return f"no connection: {error.strerror or error}"
