@@ -41,6 +41,7 @@ class Searched:
     static: dict[str, float]
     attainment_by_class: dict[str, float]
     batch_throughput: float
+    unfinished: int
 
     @property
     def adaptive(self) -> float:
@@ -86,7 +87,7 @@ def search(case: Case, scale: Scale, quick: bool) -> Searched:
             others[setting.name] = static[VLLM_AS_STATIC.name]
         else:
             others[setting.name] = Trials(case, setting, scale).capacity(*_around(best or expected), least)
-    return Searched(case, others, static, outcome.by_class(), outcome.batch_throughput)
+    return Searched(case, others, static, outcome.by_class(), outcome.batch_throughput, outcome.unfinished)
 
 
 def search_one(case: Case, setting: Setting, scale: Scale, near: float) -> float:
@@ -122,6 +123,7 @@ def _figures(found: Searched) -> dict[str, Figure]:
             figures[f"{found.case}_headway_over_{name}"] = ratio(found.adaptive, rate)
     for name, share in found.attainment_by_class.items():
         figures[f"{found.case}_attainment_at_capacity_{name}"] = round(share, 4)
+    figures[f"{found.case}_unfinished_at_capacity"] = found.unfinished
     if found.batch_throughput:
         figures[f"{found.case}_batch_tok_s_at_capacity"] = round(found.batch_throughput, 1)
     say(

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import inf
 
+from headway.sim.record import Outcome as CallOutcome
 from headway.sim.record import Record
 from headway.sim.result import Result
 from headway.sim.workload import Workload
@@ -38,6 +39,11 @@ class Outcome:
     @property
     def in_slo(self) -> int:
         return sum(record.in_slo for record in self.records)
+
+    @property
+    def unfinished(self) -> int:
+        """Calls that were cut off by the end of the run: figures say less of the policy the more there are."""
+        return sum(record.outcome is CallOutcome.UNFINISHED for record in self.records)
 
     @property
     def attainment(self) -> float:

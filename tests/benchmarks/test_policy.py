@@ -88,6 +88,7 @@ def test_capacity_is_that_of_every_policy_and_of_the_best_static_setting() -> No
     best = figures[f"{key}_best_static"]
     assert positive(figures[f"{key}_capacity_{best}"])
     assert positive(figures[f"{key}_headway_over_best_static"])
+    assert figures[f"{key}_unfinished_at_capacity"] == 0
     assert figures["h100-llama-8b_best_single"] in str(figures["h100-llama-8b_best_single_of"]).split()
 
 
@@ -167,7 +168,7 @@ def test_the_best_single_setting_is_by_its_mean_share_of_the_best_for_each() -> 
     chat, mixed = (Case("h100-llama-8b", name) for name in ("chat", "mixed"))
     rates = {"static_64x512": (8.0, 1.0), "static_64x2048": (6.0, 4.0), "static_256x2048": (6.0, 2.0)}
     found = [
-        Searched(case, {"headway": 8.0}, {name: each[at] for name, each in rates.items()}, {}, 0.0)
+        Searched(case, {"headway": 8.0}, {name: each[at] for name, each in rates.items()}, {}, 0.0, 0)
         for at, case in enumerate((chat, mixed))
     ]
     figures = capacity._single(found, TINY, InOneProcess())
