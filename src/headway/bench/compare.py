@@ -1,0 +1,298 @@
+"""What changed from one run to another, and whether it is more than noise.
+
+Levels are matched by load. The requests of a level are put into stretches of time at least as long as a request lives,
+since those of one moment share a queue and are alike; how the stretches differ is what says how sure a figure is.
+Shares and quantiles are compared by the interval of their difference, rates by a rank test over the stretches. A change
+is real if chance alone would bring it about less than once in a hundred comparisons.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from enum import StrEnum
+
+import msgspec
+
+from headway.bench.figures import ClassFigures, Level, Run
+from headway.bench.judge import GOOD, Judge
+from headway.bench.metrics import VALUES, in_clusters, in_window, tokens_between
+from headway.bench.record import Record
+from headway.bench.statistics import (
+    Interval,
+    clustered_interval,
+    clustered_share,
+    difference,
+    mann_whitney,
+    nearest_rank,
+    student_t,
+)
+from headway.bench.window import life_of
+from headway.policy.slo import Objective
+
+NORMAL_99 = 2.575829
+CHANCE_MAX = 0.01
+STRETCHES_MAX, STRETCHES_MIN = 32, 8
+SHARES = {"p50": 0.5, "p95": 0.95}
+LATENCIES = ("ttft", "tpot", "e2e", "stall", "queue")
+"""Of those with one value a request."""
+
+
+class Sureness(StrEnum):
+    REAL = "real"
+    NOISE = "noise"
+    UNKNOWN = "too few"
+
+
+class Change(msgspec.Struct, kw_only=True):
+    """One figure of one class (empty: all together) in both runs; None: infinite, because too many requests failed.
+
+    ``low`` to ``high``: 99 % interval of ``after`` - ``before``; None where there is none. ``why``: of ``sureness``.
+    """
+
+    figure: str
+    """A name in ``figures.DEFINITIONS``, with the quantile: "ttft p95", "goodput"."""
+    service_class: str = ""
+    before: float | None
+    after: float | None
+    low: float | None = None
+    high: float | None = None
+    sureness: Sureness
+    why: str
+
+    @property
+    def ratio(self) -> float | None:
+        """``after`` over ``before``."""
+        return self.after / self.before if self.before and self.after is not None else None
+
+
+class LevelChanges(msgspec.Struct, kw_only=True):
+    name: str
+    changes: list[Change]
+    warnings: list[str] = []
+
+
+class Comparison(msgspec.Struct, kw_only=True):
+    """``unmatched``: levels that only one of the runs has. ``warnings``: what else differs, or speaks against it."""
+
+    before: str
+    after: str
+    levels: list[LevelChanges]
+    unmatched: list[str] = []
+    warnings: list[str] = []
+
+
+def compare(
+    before: Run, after: Run, records_before: Sequence[Sequence[Record]], records_after: Sequence[Sequence[Record]]
+) -> Comparison:
+    """The records are by level, as the store has them."""
+    result = Comparison(before=before.id, after=after.id, levels=[], warnings=_differences(before, after))
+    left = list(zip(after.levels, records_after, strict=True))
+    for level, records in zip(before.levels, records_before, strict=True):
+        found = next((index for index, (other, _) in enumerate(left) if other.load == level.load), None)
+        if found is None:
+            result.unmatched.append(f"{level.name} (only in {before.id})")
+            continue
+        other, other_records = left.pop(found)
+        result.levels.append(_level(_Side(level, records), _Side(other, other_records)))
+    result.unmatched += [f"{level.name} (only in {after.id})" for level, _ in left]
+    return result
+
+
+_TARGET_FIELDS = ("model", "engine", "version", "api")
+
+
+def _differences(before: Run, after: Run) -> list[str]:
+    pairs = [(name, before.target.get(name), after.target.get(name)) for name in _TARGET_FIELDS]
+    found = [f"the {name} differs: {old}, then {new}" for name, old, new in pairs if old != new]
+    for what, one, two in (("workload", before.workload, after.workload), ("machine", before.machine, after.machine)):
+        names = sorted(name for name in {*one, *two} if one.get(name) != two.get(name))
+        if names:
+            found.append(f"the {what} differs in {', '.join(names)}")
+    if before.definitions != after.definitions:
+        found.append("the figures are defined differently")
+    return found
+
+
+class _Side:
+    """One level of one run, with what its requests are worth as evidence."""
+
+    def __init__(self, level: Level, records: Sequence[Record]) -> None:
+        self.level, self.records = level, records
+        self.figures = {each.name: each for each in level.classes}
+        self.asked = in_window(records, level.window_s)
+        self.seconds = level.window_s[1] - level.window_s[0]
+        life_s = life_of(self.asked)
+        self.stretches = min(STRETCHES_MAX, max(1, math.floor(self.seconds / life_s))) if life_s else STRETCHES_MAX
+        self.critical = student_t(NORMAL_99, max(self.stretches, STRETCHES_MIN) - 1)
+
+    def of_class(self, name: str, records: Sequence[Record]) -> list[Record]:
+        return [each for each in records if not name or each.service_class == name]
+
+    def promises(self) -> dict[str, Objective]:
+        return {name: _promise(each) for name, each in self.figures.items()}
+
+    def judge(self) -> Judge:
+        promises = self.promises()
+        return Judge({name: each for name, each in promises.items() if name}, promises.get("", Objective()))
+
+
+def _promise(figures: ClassFigures) -> Objective:
+    return Objective(ttft_s=figures.ttft_target_s, itl_s=figures.itl_target_s, e2e_s=figures.e2e_target_s)
+
+
+def _level(before: _Side, after: _Side) -> LevelChanges:
+    result = LevelChanges(name=before.level.name, changes=[])
+    for side, when in ((before, "before"), (after, "after")):
+        if side.level.client.bound is not None:
+            result.warnings.append(f"{when}, the client was the limit: {side.level.client.bound}")
+        if side.level.state != "complete":
+            result.warnings.append(f"{when}, the level is {side.level.state}: {side.level.reason}")
+    if before.promises() != after.promises():
+        result.warnings.append("the targets differ: attainment and goodput are against each run's own")
+    for name in (each for each in before.figures if each in after.figures):
+        result.changes += _latencies(before, after, name)
+        gaps = _gaps_compared(before.figures[name], after.figures[name])
+        if gaps is None:
+            result.warnings.append(
+                f"{name or 'all'}: one run has ITL and the other only gaps between chunks; those can't be compared"
+            )
+        else:
+            result.changes += _gaps(before, after, name, gaps)
+        result.changes += _kept(before, after, name)
+        result.changes += _rates(before, after, name)
+    return result
+
+
+def _latencies(before: _Side, after: _Side, service_class: str) -> list[Change]:
+    changes = []
+    for name in LATENCIES:
+
+        def values_of(record: Record, name: str = name) -> list[float]:
+            value = VALUES[name](record)
+            if value is None and not record.is_ok and name != "queue":
+                return [math.inf]
+            return [] if value is None else [value]
+
+        clusters = [
+            in_clusters(side.of_class(service_class, side.asked), values_of, side.stretches) for side in (before, after)
+        ]
+        changes += _quantiles(before, after, clusters, name, service_class)
+    return changes
+
+
+def _gaps_compared(before: ClassFigures, after: ClassFigures) -> str | None:
+    """What both have of gaps between tokens; None: not the same."""
+    has_itl = {"itl" in each.latencies for each in (before, after) if "chunk_gap" in each.latencies}
+    if len(has_itl) > 1:
+        return None
+    return "itl" if has_itl == {True} else "chunk_gap"
+
+
+def _gaps(before: _Side, after: _Side, service_class: str, name: str) -> list[Change]:
+    def values_of(record: Record) -> list[float]:
+        return list(record.gaps_s()) if name == "itl" else record.chunk_gaps_s()
+
+    clusters = [
+        in_clusters(side.of_class(service_class, side.asked), values_of, side.stretches) for side in (before, after)
+    ]
+    return _quantiles(before, after, clusters, name, service_class)
+
+
+def _quantiles(
+    before: _Side, after: _Side, clusters: Sequence[list[list[float]]], name: str, service_class: str
+) -> list[Change]:
+    ordered = [sorted(value for each in side for value in each) for side in clusters]
+    if not all(ordered):
+        return []
+    changes = []
+    for quantile, share in SHARES.items():
+        values = [nearest_rank(each, share) for each in ordered]
+        if not all(map(math.isfinite, values)):
+            change = _change(before, after, values, (None, None))
+            change.why = "so many requests failed that there is no such value"
+        else:
+            one, two = (
+                (value, clustered_interval(each, groups, share, side.critical))
+                for value, each, groups, side in zip(values, ordered, clusters, (before, after), strict=True)
+            )
+            change = _change(before, after, values, difference(one, two))
+        change.figure, change.service_class = f"{name} {quantile}", service_class
+        changes.append(change)
+    return changes
+
+
+def _kept(before: _Side, after: _Side, service_class: str) -> list[Change]:
+    """Attainment."""
+    sides: list[tuple[float, Interval]] = []
+    for side in (before, after):
+        judge = side.judge()
+
+        def values_of(record: Record, judge: Judge = judge) -> list[float]:
+            verdict = judge(record)
+            return [] if verdict is None else [float(verdict == GOOD)]
+
+        verdicts = in_clusters(side.of_class(service_class, side.asked), values_of, side.stretches)
+        counts = [(round(sum(each)), len(each)) for each in verdicts]
+        asked = sum(count for _, count in counts)
+        if not asked:
+            return []
+        sides.append((sum(good for good, _ in counts) / asked, clustered_share(counts, side.critical)))
+    change = _change(before, after, [sides[0][0], sides[1][0]], difference(*sides))
+    change.figure, change.service_class = "attainment", service_class
+    return [change]
+
+
+def _change(before: _Side, after: _Side, values: Sequence[float], interval: Interval) -> Change:
+    low, high = (end if end is not None and math.isfinite(end) else None for end in interval)
+    sureness, why = Sureness.UNKNOWN, f"{len(before.asked)} and {len(after.asked)} requests are too few to tell"
+    if min(before.stretches, after.stretches) < STRETCHES_MIN:
+        why = _too_short(before, after)
+    elif (low is not None and low > 0.0) or (high is not None and high < 0.0):
+        sureness, why = Sureness.REAL, "0 is outside the 99 % interval of the difference"
+    elif interval[0] is not None and interval[1] is not None:
+        sureness, why = Sureness.NOISE, "0 is within the 99 % interval of the difference"
+    one, two = (value if math.isfinite(value) else None for value in values)
+    return Change(figure="", before=one, after=two, low=low, high=high, sureness=sureness, why=why)
+
+
+def _too_short(before: _Side, after: _Side) -> str:
+    lives = min(before.stretches, after.stretches)
+    return f"the window is {lives} request lives long; it takes {STRETCHES_MIN} to know how a figure varies"
+
+
+def _rates(before: _Side, after: _Side, service_class: str) -> list[Change]:
+    """Throughput and goodput, stretch by stretch."""
+    changes = []
+    for name in ("throughput", "goodput"):
+        rates = [_rates_of(side, service_class, name) for side in (before, after)]
+        chance = mann_whitney(rates[0], rates[1])
+        if min(before.stretches, after.stretches) < STRETCHES_MIN:
+            sureness, why = Sureness.UNKNOWN, _too_short(before, after)
+        else:
+            sureness = Sureness.REAL if chance < CHANCE_MAX else Sureness.NOISE
+            why = f"chance alone: {chance:.2g} (rank test over {len(rates[0])} and {len(rates[1])} stretches of time)"
+        one, two = (getattr(side.figures[service_class], name) for side in (before, after))
+        changes.append(
+            Change(figure=name, service_class=service_class, before=one, after=two, sureness=sureness, why=why)
+        )
+    return changes
+
+
+def _rates_of(side: _Side, service_class: str, name: str) -> list[float]:
+    count, start_s = side.stretches, side.level.window_s[0]
+    step_s = side.seconds / count
+    totals = [0.0] * count
+    if name == "goodput":
+        judge = side.judge()
+        for record in side.of_class(service_class, side.asked):
+            totals[min(count - 1, int((record.intended_s - start_s) / step_s))] += judge(record) == GOOD
+    else:
+        for record in side.of_class(service_class, side.records):
+            if not record.chunk_s:
+                continue
+            first = max(0, int((record.chunk_s[0] - start_s) / step_s))
+            last = min(count - 1, int((record.chunk_s[-1] - start_s) / step_s))
+            for index in range(first, last + 1):
+                totals[index] += tokens_between(record, start_s + index * step_s, start_s + (index + 1) * step_s)
+    return [total / step_s for total in totals]
