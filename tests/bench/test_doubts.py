@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from headway.bench.doubts import doubts
@@ -27,7 +29,7 @@ def said(
     return doubts(records, window, figures, exact_output=exact_output, expects_cached=expects_cached)
 
 
-def replies(count: int = 100, **fields: object) -> list[Record]:
+def replies(count: int = 100, **fields: Any) -> list[Record]:
     made = [reply(at, 0.1, [0.01] * 9) for at in range(count)]
     for record in made:
         for name, value in fields.items():
@@ -52,7 +54,7 @@ def test_a_good_run_is_not_doubted() -> None:
         ({"is_counted": False, "usage_completion": 10}, "100 of 100 replies came in chunks of unknown numbers"),
     ],
 )
-def test_a_doubt(fields: dict[str, object], line: str) -> None:
+def test_a_doubt(fields: dict[str, Any], line: str) -> None:
     (only,) = said(replies(**fields))
     assert line in only
 
