@@ -10,7 +10,7 @@ from importlib.resources import files
 TRACES = ("azure_conv", "azure_code", "mooncake_conversation")
 
 MOONCAKE_BUCKET_S = 3.0
-"""Mooncake's arrival times are rounded down to this; they are to be spread over it, else whole batches arrive at once."""
+"""Mooncake's arrival times are rounded down to this; spread them over it, else whole batches arrive at once."""
 MOONCAKE_BLOCK_TOKENS = 512
 
 

@@ -1,0 +1,54 @@
+"""What a workload is to those that run it, and its limits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Protocol
+
+from headway.bench.call import Call
+
+TOKENS_MAX = 1_000_000
+"""Of a prompt, of an answer."""
+SCALE_MIN, SCALE_MAX = 0.001, 1000.0
+TEMPLATE_TOKENS = 64
+"""Kept free in the server's context for what a chat template adds to a prompt."""
+
+
+class WorkloadError(ValueError):
+    """A workload that can't be meant, or can't be read. One line, and what would work."""
+
+
+class Workload(Protocol):
+    @property
+    def name(self) -> str:
+        """As it was written."""
+        ...
+
+    @property
+    def rate(self) -> float | None:
+        """Calls a second on average, by their ``at_s``; None: they have none, and the load decides."""
+        ...
+
+    def describe(self) -> dict[str, object]:
+        """For the report: what is drawn or read, and how its tokens are counted. Plain values."""
+        ...
+
+    def calls(self, seed: int, *, first: int = 0, step: int = 1) -> Iterator[Call]:
+        """Endless, the same for the same seed. No text of one seed begins as one of another, so that no load level
+        finds the last one's prompts in a prefix cache. ``first`` and ``step`` pick a share for one of several
+        processes; what a call is depends on its number alone."""
+        ...
+
+
+def check_context(name: str, longest: float, scale: float, context: int | None) -> None:
+    """Raises ``WorkloadError`` if prompt and answer of ``longest`` tokens together, got with ``scale``, don't fit the
+    server's context."""
+    if context is None or longest + TEMPLATE_TOKENS <= context:
+        return
+    fitting = math.floor(1000 * scale * (context - TEMPLATE_TOKENS) / longest) / 1000
+    help = f"scale={fitting:g} fits" if fitting >= SCALE_MIN else "that is too small for it at any scale"
+    raise WorkloadError(
+        f"{name} can need {longest:,.0f} tokens and {TEMPLATE_TOKENS} for the template; "
+        f"the server takes {context:,}: {help}"
+    )
