@@ -206,20 +206,41 @@ def _quantiles(
     if not all(ordered):
         return []
     changes = []
+    merged = sorted([*ordered[0], *ordered[1]])
     for quantile, share in SHARES.items():
-        values = [nearest_rank(each, share) for each in ordered]
-        if not all(map(math.isfinite, values)):
-            change = _change(before, after, values, (None, None))
-            change.why = "so many requests failed that there is no such value"
-        else:
-            one, two = (
-                (value, clustered_interval(each, groups, share, side.critical))
-                for value, each, groups, side in zip(values, ordered, clusters, (before, after), strict=True)
-            )
-            change = _change(before, after, values, difference(one, two))
+        one, two = (
+            (nearest_rank(values, share), clustered_interval(values, groups, share, side.critical))
+            for values, groups, side in zip(ordered, clusters, (before, after), strict=True)
+        )
+        interval = difference(one, two) if math.isfinite(one[0]) and math.isfinite(two[0]) else (None, None)
+        change = _change(before, after, (one[0], two[0]), interval)
+        _compare_late(change, before, after, clusters, nearest_rank(merged, share))
         change.figure, change.service_class = f"{name} {quantile}", service_class
         changes.append(change)
     return changes
+
+
+def _compare_late(
+    change: Change, before: _Side, after: _Side, clusters: Sequence[list[list[float]]], common: float
+) -> None:
+    """Whether a quantile changed is told by the shares of values above the ``common`` one of both runs (those at it
+    count half): unlike the quantiles themselves, these always have an interval."""
+    if min(before.stretches, after.stretches) < STRETCHES_MIN:
+        return
+    shares: list[tuple[float, Interval]] = []
+    for side, groups in zip((before, after), clusters, strict=True):
+        counts = [(sum((value > common) + (value == common) / 2 for value in each), len(each)) for each in groups]
+        share = sum(late for late, _ in counts) / sum(count for _, count in counts)
+        shares.append((share, clustered_share(counts, side.critical)))
+    low, high = difference(*shares)
+    if (low is not None and low > 0.0) or (high is not None and high < 0.0):
+        change.sureness = Sureness.REAL
+        common_one = f"{common * 1000:.4g} ms" if math.isfinite(common) else "any value"
+        change.why = (
+            f"{shares[0][0]:.1%} and {shares[1][0]:.1%} of values are above {common_one}, which is more than chance"
+        )
+    elif change.sureness is Sureness.REAL:
+        change.sureness, change.why = Sureness.NOISE, "the shares of values above the common quantile differ by chance"
 
 
 def _kept(before: _Side, after: _Side, service_class: str) -> list[Change]:
@@ -245,7 +266,10 @@ def _kept(before: _Side, after: _Side, service_class: str) -> list[Change]:
 
 def _change(before: _Side, after: _Side, values: Sequence[float], interval: Interval) -> Change:
     low, high = (end if end is not None and math.isfinite(end) else None for end in interval)
-    sureness, why = Sureness.UNKNOWN, f"{len(before.asked)} and {len(after.asked)} requests are too few to tell"
+    sureness, why = (
+        Sureness.UNKNOWN,
+        f"{len(before.asked)} and {len(after.asked)} requests like these are too few to tell",
+    )
     if min(before.stretches, after.stretches) < STRETCHES_MIN:
         why = _too_short(before, after)
     elif (low is not None and low > 0.0) or (high is not None and high < 0.0):

@@ -123,7 +123,7 @@ def clustered_interval(
     return (ordered[low - 1] if low >= 1 else None), (ordered[high - 1] if high <= n else None)
 
 
-def wilson(k: int, n: int, critical: float = NORMAL_95) -> tuple[float, float]:
+def wilson(k: float, n: int, critical: float = NORMAL_95) -> tuple[float, float]:
     """95 % interval of a share of which ``k`` of ``n`` were seen (Wilson 1927); 0 to 1 if nothing was."""
     assert 0 <= k <= n, (k, n)
     if not n:
@@ -143,7 +143,7 @@ def decided(k: int, n: int, target: float) -> bool | None:
     return False if high < target else None
 
 
-def clustered_share(clusters: Sequence[tuple[int, int]], critical: float = NORMAL_95) -> tuple[float, float]:
+def clustered_share(clusters: Sequence[tuple[float, int]], critical: float = NORMAL_95) -> tuple[float, float]:
     """The same for (good, all) of groups that are alike within; not narrower than Wilson's."""
     k, n = sum(good for good, _ in clusters), sum(count for _, count in clusters)
     low, high = wilson(k, n, critical)
