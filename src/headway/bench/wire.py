@@ -164,6 +164,7 @@ class _Connection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         exchange, self._exchange, self._reading = self._exchange, None, None
+        del self._parser  # which refers to this object
         self._pool.drop(self)
         if exchange is not None:
             if not (self._is_used and self._is_silent):
