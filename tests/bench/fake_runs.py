@@ -8,12 +8,15 @@ from __future__ import annotations
 import heapq
 import math
 import random
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from headway.bench.figures import ClassFigures, ClientHealth, Level, Quantiles, Run, Scraped, Second
 from headway.bench.loads import ClosedLoop, Load, OpenLoop
 from headway.bench.record import Outcome, Record
+from headway.bench.report.html import page
 from headway.policy.slo import NO_PROMISE, Objective
 
 INTERACTIVE = Objective(ttft_s=0.5, itl_s=0.04)
@@ -387,3 +390,15 @@ KINDS = {
     "empty": _empty,
     "no-requests": _no_requests,
 }
+
+
+def write_pages(directory: Path) -> None:
+    """A page of each kind, to look at."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for kind in KINDS:
+        run, records = fake_run(kind, seconds=60.0)
+        (directory / f"{kind}.html").write_text(page(run, records), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write_pages(Path(sys.argv[1]))

@@ -105,7 +105,7 @@ def verdict(run: Run) -> Verdict:
         return Verdict(
             Standing.VOID,
             "The client was the limit, not the server",
-            (f"{bound[0].client.bound}.", "These figures say nothing about the server."),
+            (sentence(bound[0].client.bound or ""), "These figures say nothing about the server."),
         )
     chosen = chosen_level(run)
     valid = [level for level in measured if level.client.bound is None]
@@ -125,12 +125,12 @@ def _kept(level: Level, valid: list[Level]) -> Verdict:
     said = f"{share(worst.attainment)} of requests{of_class} in SLO (95 % interval {attainment_interval(worst)})"
     details = [f"{said}, at {number(level.classes[0].throughput)} output tokens/s."]
     details += [margin(each) for each in held if margin(each)]
-    beyond = [each for each in valid if each.classes[0].request_rate > level.classes[0].request_rate]
+    beyond = [each for each in valid if load_of(each) > load_of(level)]
     beyond = [each for each in beyond if standing(each) in (Standing.MISSED, Standing.UNDECIDED)] or [
         each for each in valid if each is not level and standing(each) is Standing.MISSED
     ]
     if beyond:
-        nearest = min(beyond, key=lambda each: each.classes[0].request_rate)
+        nearest = min(beyond, key=load_of)
         how = "missed it" if standing(nearest) is Standing.MISSED else "is too close to call"
         details.append(f"{nearest.name} {how}: {limit(nearest)}.")
     elif len(valid) > 1:
@@ -150,6 +150,20 @@ def _none_kept(valid: list[Level]) -> Verdict:
     if any(standing(level) is Standing.UNDECIDED for level in valid):
         return Verdict(Standing.UNDECIDED, f"Undecided {everywhere}", tuple(details))
     return Verdict(Standing.MISSED, f"Promise missed {everywhere}", tuple(details))
+
+
+def load_of(level: Level) -> float:
+    """Requests at once of a closed loop, requests a second of an open one: as asked for, else as it was."""
+    for key in ("concurrency", "rate"):
+        asked = level.load.get(key)
+        if isinstance(asked, (int, float)) and asked:
+            return float(asked)
+    return level.classes[0].request_rate if level.classes else 0.0
+
+
+def sentence(text: str) -> str:
+    """Begun and ended as one."""
+    return f"{text[:1].upper()}{text[1:].rstrip('.')}."
 
 
 def margin(figures: ClassFigures) -> str:

@@ -54,7 +54,7 @@ def share(value: float | None) -> str:
     """98.4 %. Never 100 where something is missing, nor 0 where something is there."""
     if value is None:
         return NONE
-    if value in (0.0, 1.0):
+    if value < 1e-9 or value > 1.0 - 1e-9:
         return f"{100.0 * value:.0f} %"
     return f"{min(99.9, max(0.1, 100.0 * value)):.1f} %"
 
@@ -84,7 +84,7 @@ def attainment_interval(figures: ClassFigures) -> str:
 def misses(figures: ClassFigures) -> str:
     """By cause, most first."""
     most_first = sorted(figures.misses.items(), key=lambda item: (-item[1], item[0]))
-    return ", ".join(f"{count} {MISS_WORDS.get(cause, cause)}" for cause, count in most_first if count) or "none"
+    return ", ".join(f"{MISS_WORDS.get(cause, cause)} {count}" for cause, count in most_first if count) or "none"
 
 
 def client_line(client: ClientHealth) -> str:

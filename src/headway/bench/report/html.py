@@ -1,0 +1,223 @@
+"""A run as one page for a browser: everything is in the file, nothing is loaded, no text of others is markup.
+
+Texts are escaped by the template, data goes in as JSON that can't end its element, and the page's own policy lets no
+script run but ours.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib import resources
+
+import msgspec
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from headway.bench.figures import ClassFigures, Run
+from headway.bench.record import Record
+from headway.bench.report import tables
+from headway.bench.report.charts import operating_curve, rate_charts, tail_charts
+from headway.bench.report.over_time import level_charts
+from headway.bench.report.sections import Chart, Choice, Item, Section, Tone
+from headway.bench.report.standing import Verdict, chosen_level, class_standing, keeps, targets, verdict
+from headway.bench.report.wording import (
+    NONE,
+    PART_WORDS,
+    attainment_interval,
+    classes_held,
+    duration,
+    has_targets,
+    misses,
+    number,
+    p95_interval,
+    share,
+)
+
+POINTS_MAX = 6000
+"""Points in time of all levels together, for each chart of a level."""
+POINTS_A_LEVEL = (40, 400)
+ROWS_MAX = 2400
+ROWS_A_LEVEL = (20, 120)
+LEVELS_OVER_TIME_MAX = 48
+WARNINGS_MAX = 50
+
+_MARKS = {"kept": "✓", "missed": "✕", "undecided": "?", "": "•"}
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    name: str
+    value: str
+    more: str
+    tone: Tone = ""
+
+
+def page(
+    run: Run,
+    records: Mapping[int, Sequence[Record]] | None,
+    *,
+    baseline: Run | None = None,
+    extra: Sequence[Section] = (),
+    verdict_said: Verdict | None = None,
+) -> str:
+    """The page of a run. ``records`` by the number of the level: without them there are no tails and single requests.
+
+    ``baseline``: a run to draw behind this one. ``extra``: sections after the verdict. ``verdict_said``: instead of
+    what the levels of the run say.
+    """
+    records = records or {}
+    said = verdict(run) if verdict_said is None else verdict_said
+    sections = [section for section in [*extra, *_sections(run, records, baseline)] if section.items]
+    charts = _Charts()
+    script, uplot = _asset("report.js"), _asset("uplot/uPlot.iife.min.js")
+    environment = Environment(
+        loader=PackageLoader("headway.bench.report", "assets"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    tone = tables.TONES[said.standing]
+    body = environment.get_template("report.html.jinja").render(
+        run=run,
+        title=_title(run),
+        verdict=said,
+        tone=tone,
+        mark=_MARKS[tone],
+        cards=_cards(run),
+        warnings=_warnings(run),
+        sections=sections,
+        kind_of=_kind_of,
+        chart_number=charts.number_of,
+        # The template does not escape these: they are our own files.
+        styles=_asset("uplot/uPlot.min.css") + _asset("report.css"),
+        scripts=[uplot, script],
+        license=_asset("uplot/LICENSE"),
+        script_hashes=[_hash(uplot), _hash(script)],
+        charts_json=charts.json,
+    )
+    return body + "\n"
+
+
+class _Charts:
+    """Numbers the charts as the template comes to them, and has them as JSON at the end."""
+
+    def __init__(self) -> None:
+        self._charts: list[Chart] = []
+
+    def number_of(self, chart: Chart) -> int:
+        self._charts.append(chart)
+        return len(self._charts) - 1
+
+    def json(self) -> str:
+        text = msgspec.json.encode(self._charts).decode()
+        for character in "<>&\u2028\u2029":
+            text = text.replace(character, f"\\u{ord(character):04x}")
+        return text
+
+
+def _kind_of(item: Item) -> str:
+    return type(item).__name__.lower()
+
+
+def _asset(name: str) -> str:
+    return resources.files("headway.bench.report").joinpath("assets", *name.split("/")).read_text(encoding="utf-8")
+
+
+def _hash(script: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
+def _title(run: Run) -> str:
+    model, engine = run.target.get("model") or "a model", run.target.get("engine") or "unknown"
+    version = run.target.get("version")
+    server = "a server" if engine == "unknown" else f"{engine} {version}" if version else str(engine)
+    return f"{model} on {server}"
+
+
+def _sections(run: Run, records: Mapping[int, Sequence[Record]], baseline: Run | None) -> list[Section]:
+    curves = [operating_curve(run, part, baseline=baseline) for part in ("ttft", "itl")]
+    load = [*(each for each in curves if each is not None), *rate_charts(run)]
+    split = tables.time_split(run, records)
+    return [
+        Section("Where the limit is", load),
+        Section("The tails", tail_charts(run, records)),
+        Section("Where the time goes", [] if split is None else [split]),
+        Section("Over time", _over_time(run, records)),
+        Section("All figures", [tables.overview(run), *tables.level_details(run)] if run.levels else []),
+        Section("How it was measured", tables.how_measured(run)),
+    ]
+
+
+def _over_time(run: Run, records: Mapping[int, Sequence[Record]]) -> list[Item]:
+    shown = list(enumerate(run.levels))[:LEVELS_OVER_TIME_MAX]
+    if not shown:
+        return []
+    points = min(max(POINTS_MAX // len(shown), POINTS_A_LEVEL[0]), POINTS_A_LEVEL[1])
+    rows = min(max(ROWS_MAX // len(shown), ROWS_A_LEVEL[0]), ROWS_A_LEVEL[1])
+    options: list[tuple[str, Sequence[Item]]] = []
+    chosen, selected = chosen_level(run), 0
+    for at, level in shown:
+        charts = level_charts(level, records.get(at, ()), points=points, rows=rows)
+        if charts:
+            selected = len(options) if at == chosen else selected
+            options.append((level.name + (" ★" if at == chosen else ""), charts))
+    return [Choice(label="Level", options=options, chosen=selected)] if options else []
+
+
+def _warnings(run: Run) -> list[str]:
+    said = []
+    for level in run.levels:
+        if level.client.bound is not None:
+            said.append(f"{level.name}: the client was the limit: {level.client.bound}. Its figures do not count.")
+        if level.state != "complete":
+            said.append(f"{level.name} is {level.state}: {level.reason or 'no reason given'}.")
+        said += [f"{level.name}: {each}" for each in level.warnings]
+    more = len(said) - WARNINGS_MAX
+    return [*said[:WARNINGS_MAX], f"and {more} more, in the run's JSON"] if more > 0 else said
+
+
+def _cards(run: Run) -> list[Card]:
+    """Of the level chosen; without one, of the one with the best attainment."""
+    numbers = [at for at, level in enumerate(run.levels) if level.classes]
+    if not numbers:
+        return []
+    chosen = chosen_level(run)
+    at = chosen if chosen is not None else max(numbers, key=lambda each: run.levels[each].classes[0].attainment or 0.0)
+    level, overall = run.levels[at], run.levels[at].classes[0]
+    held = [each for each in classes_held(level) if has_targets(each)]
+    why = "nearest to the promise" if chosen is None else "chosen"
+    cards = [Card("Level shown", level.name, why if level.client.bound is None else "not valid: the client's limit")]
+    for figures in held or []:
+        of_class = f", {figures.name}" if figures.name and len(held) > 1 else ""
+        tone = tables.TONES[class_standing(figures)]
+        cards.append(
+            Card(f"In SLO{of_class}", share(figures.attainment), f"95 % interval {attainment_interval(figures)}", tone)
+        )
+        cards += [_latency_card(figures, part, target_s, of_class) for part, target_s in targets(figures).items()]
+    if not held:
+        shown = [part for part in ("ttft", "itl", "e2e") if part in overall.latencies]
+        cards += [_latency_card(overall, part, None, "") for part in shown]
+    if held:
+        cards.append(Card("Goodput", f"{number(overall.goodput)}/s", f"of {number(overall.request_rate)}/s offered"))
+    cards.append(
+        Card("Output tokens a second", number(overall.throughput), f"{number(overall.completed_rate)} requests/s")
+    )
+    missed = overall.offered - overall.good
+    cards.append(Card("Requests", str(overall.offered), f"misses: {misses(overall)}" if missed else "no miss"))
+    return cards if level.client.bound is None else [replace(each, tone="") for each in cards]
+
+
+def _latency_card(figures: ClassFigures, part: str, target_s: float | None, of_class: str) -> Card:
+    found = figures.latencies.get(part)
+    name = f"p95 {PART_WORDS[part]}{of_class}"
+    if found is None:
+        return Card(name, NONE, "no reply was whole", "missed" if target_s is not None else "")
+    if target_s is None:
+        return Card(name, duration(found.p95), f"interval {p95_interval(found)}")
+    tone: Tone = "kept" if keeps(figures, part, target_s) else "missed"
+    anyway = tables.missed_anyway(figures, part, target_s)
+    more = anyway or f"{100.0 * found.p95 / target_s:.0f} % of {duration(target_s)}; interval {p95_interval(found)}"
+    return Card(name, duration(found.p95), more, tone)
