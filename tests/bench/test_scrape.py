@@ -110,7 +110,9 @@ def test_an_engine(text: str, engine: str, values: dict[str, float]) -> None:
 def test_older_names_and_lines_that_are_none() -> None:
     assert parse("vllm:gpu_cache_usage_perc 0.5\n\n{}\nvllm:num_requests_running\n", "vllm") == {"kv_usage": 0.5}
     assert parse("vllm:num_requests_running NaN\nvllm:num_requests_waiting 1 1700000000\n", "vllm") == {"waiting": 1.0}
-    assert parse('headway_denied_choices_total{fate="refused"} 3\n', "headway") == {"shed": 0.0}
+    denied = 'headway_denied_choices_total{fate="%s"} 3\n'
+    assert parse(denied % "refused" + denied % "shed" + denied % "demoted", "headway") == {"shed": 6.0}
+    assert parse("headway_requests_running 1\n", "headway") == {"running": 1.0, "shed": 0.0}
     assert engine_of("# vllm:num_requests_running\nprocess_cpu_seconds_total 1\n") is None
 
 

@@ -109,9 +109,10 @@ def _latencies(asked: Sequence[Record]) -> dict[str, Quantiles]:
         values = [value for each in asked if (value := value_of(each)) is not None]
         missed = sum(value_of(each) is None for each in asked if not each.is_ok)
         found[name] = quantiles(values, misses=None if name in _FROM_THE_SERVER else missed)
-    if is_counted(asked):
-        found["itl"] = _of_gaps(asked, lambda record: list(record.gaps_s()))
     found["chunk_gap"] = _of_gaps(asked, Record.chunk_gaps_s)
+    if is_counted(asked):
+        is_same = all(each.is_token_by_token for each in asked)
+        found["itl"] = found["chunk_gap"] if is_same else _of_gaps(asked, lambda record: list(record.gaps_s()))
     return {name: each for name, each in found.items() if each is not None}
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from enum import StrEnum
+from operator import sub
 
 import msgspec
 
@@ -96,11 +97,18 @@ class Record(msgspec.Struct, kw_only=True):
         """How late it was sent."""
         return (self.ended_s if self.sent_s is None else self.sent_s) - self.intended_s
 
+    @property
+    def is_token_by_token(self) -> bool:
+        return self.chunk_tokens.count(1) == len(self.chunk_tokens)
+
     def chunk_gaps_s(self) -> list[float]:
-        return [later - earlier for earlier, later in zip(self.chunk_s, self.chunk_s[1:], strict=False)]
+        return list(map(sub, self.chunk_s[1:], self.chunk_s))
 
     def gaps_s(self) -> Iterator[float]:
         """One for each token after the first chunk: the gap before a chunk of k tokens is k gaps of a k-th each."""
+        if self.is_token_by_token:  # as most are: many times faster
+            yield from self.chunk_gaps_s()
+            return
         for gap_s, tokens in zip(self.chunk_gaps_s(), self.chunk_tokens[1:], strict=True):
             for _ in range(tokens):
                 yield gap_s / tokens

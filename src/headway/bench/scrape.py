@@ -33,14 +33,17 @@ COUNTS = frozenset({"preemptions", "shed"})
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A metric, and, where not all of its samples are meant, a label they have."""
+    """A metric, and, where not all of its samples are meant, labels of which they have one."""
 
     name: str
-    label: str | None = None
+    labels: tuple[str, ...] = ()
+
+    def has(self, labels: str) -> bool:
+        return not self.labels or any(each in labels for each in self.labels)
 
 
 def _sources(*names: str) -> tuple[Source, ...]:
-    return tuple(Source(*name.split("|")) for name in names)
+    return tuple(Source(name, tuple(labels)) for name, *labels in (each.split("|") for each in names))
 
 
 ENGINES: dict[str, dict[str, tuple[Source, ...]]] = {
@@ -51,7 +54,7 @@ ENGINES: dict[str, dict[str, tuple[Source, ...]]] = {
         "prompt_rate": _sources("headway_prompt_tokens_total"),
         "generation_rate": _sources("headway_output_tokens_total"),
         "preemptions": _sources("headway_preemptions_total"),
-        "shed": _sources('headway_denied_choices_total|fate="shed"'),
+        "shed": _sources('headway_denied_choices_total|fate="refused"|fate="shed"'),
     },
     "vllm": {
         "running": _sources("vllm:num_requests_running"),
@@ -115,12 +118,12 @@ def parse(text: str, engine: str) -> dict[str, float]:
     found = {}
     for name, sources in series.items():
         for source in sources:
-            values = [value for labels, value in samples.get(source.name, ()) if (source.label or "") in labels]
+            values = [value for labels, value in samples.get(source.name, ()) if source.has(labels)]
             if values:
                 found[name] = max(values) if name in SHARES else math.fsum(values)
                 break
-            if source.label is not None and source.name in samples and len(sources) == 1:
-                found[name] = 0.0  # none with this label yet
+            if samples and source.labels and name in COUNTS:
+                found[name] = 0.0  # there is no sample with a label before the first time
     return found
 
 

@@ -56,7 +56,7 @@ def quantiles(
         with_misses = ordered[all_rank - 1]
     return Quantiles(
         n=n,
-        mean=math.fsum(ordered) / n,
+        mean=sum(ordered) / n,
         p50=nearest_rank(ordered, 0.5),
         p90=nearest_rank(ordered, 0.9),
         p95=nearest_rank(ordered, P95),
