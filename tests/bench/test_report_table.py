@@ -1,4 +1,4 @@
-"""The console table fits its console and says all that it must; the rows for a spreadsheet are one a level and class."""
+"""The console table fits its console and says all that it must; a spreadsheet has a row for each level and class."""
 
 from __future__ import annotations
 
