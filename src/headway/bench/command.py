@@ -1,0 +1,317 @@
+"""``headway bench``: measure an OpenAI-compatible server, keep what was measured, compare it.
+
+Parsing and wiring; what it does is in ``session``. Exit codes: 0 measured; 1 not all of it (the server, the disk); 2
+said wrongly; 3 the client was what limited the run; 130 interrupted. What was measured until then is kept.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, Group, Parameter
+from rich.console import Console
+
+from headway.bench import shelf
+from headway.bench.compare import compare as compare_runs
+from headway.bench.export import ExportError, run_to_json, write_file, write_run
+from headway.bench.figures import Run
+from headway.bench.keeper import Files
+from headway.bench.loads import Arrivals, ClosedLoop, Load, OpenLoop
+from headway.bench.report.html import page
+from headway.bench.session import EXIT_FAILED, EXIT_OK, EXIT_USAGE, Session, run_session
+from headway.bench.store import Store, StoreError, default_path
+from headway.bench.target import Api, Target
+from headway.policy.objectives import read_classes
+from headway.policy.slo import Objective
+
+KEY_VARIABLE = "OPENAI_API_KEY"
+LEVELS_MAX = 64
+
+_SERVER = Group("Server", sort_key=1)
+_LOAD = Group("Load", sort_key=2)
+_CALLS = Group("Requests", sort_key=3)
+_PROMISE = Group("Promise", sort_key=4)
+_RESULTS = Group("Results", sort_key=5)
+
+app = App(
+    name="bench",
+    help="Measure any OpenAI-compatible server: Headway, vLLM, SGLang, TGI, llama.cpp.",
+    default_parameter=Parameter(negative=()),
+)
+
+
+@app.default
+def bench(
+    url: Annotated[str, Parameter(group=_SERVER)],
+    /,
+    *,
+    model: Annotated[str | None, Parameter(group=_SERVER)] = None,
+    api: Annotated[Api, Parameter(group=_SERVER)] = "chat",
+    api_key_file: Annotated[Path | None, Parameter(group=_SERVER)] = None,
+    timeout_s: Annotated[float, Parameter(group=_SERVER)] = 120.0,
+    rate: Annotated[str | None, Parameter(group=_LOAD)] = None,
+    concurrency: Annotated[str | None, Parameter(group=_LOAD)] = None,
+    arrivals: Annotated[Arrivals, Parameter(group=_LOAD)] = "poisson",
+    cv: Annotated[float, Parameter(group=_LOAD)] = 4.0,
+    seconds: Annotated[float, Parameter(group=_LOAD)] = 60.0,
+    warm_up_s: Annotated[float, Parameter(group=_LOAD)] = 0.0,
+    processes: Annotated[int | None, Parameter(group=_LOAD)] = None,
+    workload: Annotated[str, Parameter(group=_CALLS)] = "chat",
+    tokenizer: Annotated[str, Parameter(group=_CALLS)] = "auto",
+    no_stream: Annotated[bool, Parameter(group=_CALLS)] = False,
+    seed: Annotated[int, Parameter(group=_CALLS)] = 0,
+    ttft: Annotated[float | None, Parameter(group=_PROMISE)] = None,
+    itl: Annotated[float | None, Parameter(group=_PROMISE)] = None,
+    e2e: Annotated[float | None, Parameter(group=_PROMISE)] = None,
+    service_class: Annotated[str, Parameter(name="--class", group=_PROMISE)] = "conversational",
+    slo: Annotated[tuple[str, ...], Parameter(group=_PROMISE)] = (),
+    json_file: Annotated[Path | None, Parameter(name="--json", group=_RESULTS, allow_leading_hyphen=True)] = None,
+    html_file: Annotated[Path | None, Parameter(name="--html", group=_RESULTS)] = None,
+    csv_file: Annotated[Path | None, Parameter(name="--csv", group=_RESULTS)] = None,
+    requests_file: Annotated[Path | None, Parameter(name="--requests", group=_RESULTS)] = None,
+    store: Annotated[str | None, Parameter(group=_RESULTS)] = None,
+    note: Annotated[str, Parameter(group=_RESULTS)] = "",
+    no_scrape: Annotated[bool, Parameter(group=_RESULTS)] = False,
+    quiet: Annotated[bool, Parameter(group=_RESULTS)] = False,
+) -> int:
+    """Measure any OpenAI-compatible server under load.
+
+    Latencies count from when a request was meant to be sent. Only the steady part of each level counts. Refused,
+    failed and timed-out requests are misses.
+
+    Parameters
+    ----------
+    url
+        Where the server is: http://127.0.0.1:8000, with or without /v1.
+    model
+        As the server calls it; the first that it lists if not given.
+    api
+        chat or completions.
+    api_key_file
+        File with the API key. The variable OPENAI_API_KEY does the same.
+    timeout_s
+        After so long a request is given up, and is a miss.
+    rate
+        Requests a second, whatever becomes of them (open loop). Several levels: 1,2,4,8. With --arrivals trace, 0 is
+        the trace's own rate.
+    concurrency
+        Requests at once; where one ends the next begins (closed loop). Several levels: 1,4,16.
+    arrivals
+        poisson, constant, gamma (bursts, see --cv) or trace (the workload's own times).
+    cv
+        With --arrivals gamma: how bursty, as the coefficient of variation of the gaps. 1 is Poisson.
+    seconds
+        How long each level takes.
+    warm_up_s
+        Cut this much from the start of each level, at least. What it takes to fill up the server is cut in any case.
+    processes
+        Load generator processes; by the load and the cores if not given.
+    workload
+        What is asked for: a name or a specification, see `headway bench workloads`.
+    tokenizer
+        What counts tokens: auto, server (its /tokenize), bundled, or a tokenizer.json.
+    no_stream
+        Ask for whole answers: then there is an end-to-end time and nothing else.
+    seed
+        The same seed makes the same requests at the same times. Each level has prompts of its own.
+    ttft
+        Promised time to the first token at p95 (milliseconds), in place of the class's.
+    itl
+        Promised gap between tokens at p95 (milliseconds).
+    e2e
+        Promised time to the last token at p95 (milliseconds).
+    service_class
+        Whose promise is meant: conversational, interactive or batch. Workloads with classes name their own.
+    slo
+        What a class is promised: NAME:ttft=300,itl=100,e2e=2000. May be given several times.
+    json_file
+        Write everything but single requests to this file; - is standard output, in place of the tables.
+    html_file
+        Write a report to this file: one page, for any browser, offline.
+    csv_file
+        Write a row for each level and class to this file.
+    requests_file
+        Write every request to this file, as JSON lines, or as CSV if its name ends so.
+    store
+        Where runs are kept, for `headway bench list`, show and compare; none: nowhere.
+    note
+        Kept with the run.
+    no_scrape
+        Don't read the server's /metrics meanwhile.
+    quiet
+        No progress.
+    """
+    try:
+        objectives = _objectives(service_class, slo, ttft, itl, e2e)
+        session = Session(
+            target=Target.at(url, api=api, model=model or "", key=_api_key(api_key_file)),
+            workload=workload,
+            tokenizer=tokenizer,
+            loads=_loads(rate, concurrency, arrivals, cv, seconds),
+            objectives=objectives,
+            default_class=service_class,
+            seed=seed,
+            processes=processes,
+            timeout_s=timeout_s,
+            warm_up_s=warm_up_s,
+            is_streaming=not no_stream,
+            scrapes=not no_scrape,
+            note=note,
+        )
+        files = Files(
+            json=json_file,
+            html=html_file,
+            csv=csv_file,
+            requests=requests_file,
+            store=None if store == "none" else Path(store) if store else default_path(),
+        )
+    except (ValueError, OSError) as error:
+        return _refuse(str(error))
+    return run_session(session, files, quiet=quiet)
+
+
+def _objectives(
+    name: str, slo: tuple[str, ...], ttft: float | None, itl: float | None, e2e: float | None
+) -> Mapping[str, Objective]:
+    """By class. Raises ValueError."""
+    given = {"ttft": ttft, "itl": itl, "e2e": e2e}
+    parts = ",".join(f"{part}={value:g}" for part, value in given.items() if value is not None)
+    classes = read_classes({}, (*slo, *((f"{name}:{parts}",) if parts else ())))
+    if name not in classes:
+        raise ValueError(f"--class {name}: there is no such class; there are {', '.join(classes)}")
+    return {each.name: each.objective for each in classes.values()}
+
+
+def _loads(
+    rate: str | None, concurrency: str | None, arrivals: Arrivals, cv: float, seconds: float
+) -> tuple[Load, ...]:
+    """A load for each level. Raises ValueError."""
+    if rate is not None and concurrency is not None:
+        raise ValueError("give --rate (requests a second) or --concurrency (requests at once), not both")
+    if rate is None and concurrency is None:
+        rate = "0" if arrivals == "trace" else None
+        concurrency = None if rate else "1"
+    loads: list[Load] = []
+    for each in _numbers("--rate", rate):
+        loads.append(OpenLoop(rate=each, seconds=seconds, arrivals=arrivals, cv=cv if arrivals == "gamma" else 1.0))
+    for each in _numbers("--concurrency", concurrency):
+        if each != int(each):
+            raise ValueError(f"--concurrency must be a whole number of requests, not {each:g}")
+        loads.append(ClosedLoop(concurrency=int(each), seconds=seconds))
+    if len(loads) > LEVELS_MAX:
+        raise ValueError(f"there may be {LEVELS_MAX} levels, not {len(loads)}")
+    return tuple(loads)
+
+
+def _numbers(option: str, text: str | None) -> list[float]:
+    try:
+        return [float(each) for each in text.split(",")] if text else []
+    except ValueError:
+        raise ValueError(f"{option} {text}: write a number, or several with commas: 1,2,4") from None
+
+
+def _api_key(path: Path | None) -> str | None:
+    text = os.environ.get(KEY_VARIABLE, "") if path is None else path.read_text(encoding="utf-8")
+    key = text.strip()
+    if not key.isprintable() or " " in key:
+        raise ValueError("an API key is one line without spaces")
+    return key or None
+
+
+def _refuse(message: str) -> int:
+    print(f"headway: {message}", file=sys.stderr)
+    return EXIT_USAGE
+
+
+StoreOption = Annotated[Path | None, Parameter(name="--store")]
+
+
+@app.command(name="list")
+def list_runs(*, store: StoreOption = None) -> int:
+    """List the runs that are kept, the latest first."""
+    return _on_shelf(lambda: Console().print(shelf.run_list(_runs(store or default_path()))))
+
+
+@app.command
+def show(
+    run: str,
+    /,
+    *,
+    store: StoreOption = None,
+    html_file: Annotated[Path | None, Parameter(name="--html")] = None,
+    json_file: Annotated[Path | None, Parameter(name="--json", allow_leading_hyphen=True)] = None,
+) -> int:
+    """Show a run again, or write its report.
+
+    Parameters
+    ----------
+    run
+        Its id, the first letters of it, or latest; or the file it was written to.
+    store
+        Where runs are kept.
+    html_file
+        Write a report to this file.
+    json_file
+        Write all figures to this file; - is standard output, in place of the tables.
+    """
+
+    def do() -> None:
+        found, records = shelf.find(run, store or default_path())
+        if json_file == Path("-"):
+            sys.stdout.write(run_to_json(found).decode())
+        else:
+            shelf.show(found, Console())
+            if json_file is not None:
+                write_run(found, json_file)
+        if html_file is not None:
+            write_file(html_file, [page(found, dict(enumerate(records))).encode()])
+
+    return _on_shelf(do)
+
+
+@app.command
+def compare(before: str, after: str, /, *, store: StoreOption = None) -> int:
+    """Say what changed from one run to another, and whether that is noise.
+
+    Parameters
+    ----------
+    before
+        A run: its id, the first letters of it, or latest; or the file it was written to.
+    after
+        Another one.
+    store
+        Where runs are kept.
+    """
+
+    def do() -> None:
+        path = store or default_path()
+        first, first_records = shelf.find(before, path)
+        second, second_records = shelf.find(after, path)
+        found = compare_runs(first, second, first_records, second_records)
+        Console().print(shelf.comparison(found))
+
+    return _on_shelf(do)
+
+
+@app.command
+def workloads() -> int:
+    """List the workloads that can be asked for, and how they are changed."""
+    return _on_shelf(lambda: Console().print(shelf.workloads()))
+
+
+def _runs(path: Path) -> list[Run]:
+    with Store(path) as kept:
+        return kept.list()
+
+
+def _on_shelf(do: Callable[[], None]) -> int:
+    try:
+        do()
+    except (StoreError, ExportError) as error:
+        print(f"headway: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    return EXIT_OK
