@@ -263,3 +263,10 @@ def test_texts_are_made_without_asking_the_tokenizer() -> None:
     counted = WordTokens(made.source, encode, made.words, is_exact=True)
     list(islice(parse("short", counted, api="chat").calls(1), 100))
     assert asked == []
+
+
+def test_the_documentation_names_everything() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "workloads.md").read_text()
+    missing = [name for name in listing() if f"`{name}`" not in text]
+    missing += [key for keys in options().values() for key in keys if f"`{key}" not in text]
+    assert missing == []
