@@ -77,6 +77,19 @@ def test_the_same_run_is_replaced_and_another_one_of_its_name_is_not(tmp_path: P
         assert len(two.records("0731-1")) == 2
 
 
+def test_two_runs_that_began_in_the_same_second_are_both_kept(tmp_path: Path) -> None:
+    """Each is kept from its first level on, by a process that knows nothing of the other."""
+    one, two = (run(run_id="0731-1") for _ in range(2))
+    levels = [Level(name=name, elapsed_s=float(at)) for at, name in enumerate("abcd")]
+    one.levels, two.levels = levels[:1], levels[1:2]
+    with Store(tmp_path / "store") as store:
+        assert (store.save(one, []), store.save(two, [])) == ("0731-1", "0731-2")
+        one.levels, two.levels = [levels[0], levels[2]], [levels[1], levels[3]]
+        assert (store.save(one, []), store.save(two, [])) == ("0731-1", "0731-2")
+        assert (store.load("0731-1"), store.load("0731-2")) == (one, two)
+        assert len(store.list()) == 2
+
+
 def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
     path = tmp_path / "store"
     with Store(path) as store:

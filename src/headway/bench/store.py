@@ -129,8 +129,8 @@ class Store:
         return str(found[0])
 
     def _id_for(self, run: Run) -> str:
-        kept = self._db.execute("SELECT started_at FROM runs WHERE id = ?", (run.id,)).fetchone()
-        if run.id and (kept is None or kept[0] == run.started_at):
+        kept = self._db.execute("SELECT run FROM runs WHERE id = ?", (run.id,)).fetchone()
+        if run.id and (kept is None or _is_earlier(kept[0], run)):
             return run.id
         taken = {run_id for (run_id,) in self._db.execute("SELECT id FROM runs")}
         return new_id(run.started_at, taken)
@@ -181,6 +181,17 @@ class Store:
             raise StoreError(f"{self.path} is damaged: {error}") from None
         except ExportError as error:
             raise StoreError(str(error)) from None
+
+
+def _is_earlier(data: bytes, run: Run) -> bool:
+    """Whether ``data`` is the same run when it had fewer levels, and not another that began in the same second."""
+    try:
+        kept = run_from_json(data)
+    except ExportError:
+        return False
+    encode = msgspec.json.encode
+    is_same_start = (kept.started_at, kept.command) == (run.started_at, run.command)
+    return is_same_start and encode(kept.levels) == encode(run.levels[: len(kept.levels)])
 
 
 _SAID = {
