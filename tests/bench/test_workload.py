@@ -209,6 +209,11 @@ def test_what_does_not_fit_the_context_is_refused_or_left_out_and_said() -> None
         ("chat:scale=0", "scale must be a number from 0.001 to 1,000"),
         ("chat:exact=maybe", "exact must be yes or no, not 'maybe'"),
         ("chat:class=a b", "a class is named by a short word"),
+        (
+            "chat:scale=1000",
+            "can need 5,296,000 tokens and 64 for the template; 1,000,000 can be asked for: scale=188.8",
+        ),
+        ("mooncake:scale=1000", r"only \d+ of its 3,000 requests fit into 1,000,000 tokens: scale="),
         ("classes", "needs 1 to 16 classes and their shares"),
         ("classes:batch=none", "batch must be a number"),
         ("classes:batch=1,batch.like=novel", "like must be one of synthetic, chat"),

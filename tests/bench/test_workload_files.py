@@ -129,6 +129,8 @@ def test_jsonl_takes_what_each_line_says(tmp_path: Path) -> None:
     assert (first.max_tokens, first.exact_output, first.service_class, first.tier) == (7, False, "interactive", "auto")
     assert (second.max_tokens in (3, 4), second.prompt_tokens, second.extra) == (True, 77, {"temperature": 0})
     assert (third.max_tokens, third.exact_output, third.service_class, third.tier) == (9, True, "batch", "flex")
+    untiered = _calls(f"jsonl:{path},out=5,tier=none", 3)
+    assert [(call.service_class, call.tier) for call in untiered] == [("", "auto"), ("", None), ("batch", None)]
     assert workload.describe()["fields_ignored"] == ["colour"]
     assert workload.describe()["classes"] == ["batch", "interactive"]
 

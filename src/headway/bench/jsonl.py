@@ -16,7 +16,7 @@ from headway.bench.listed import FRESH_TOKENS, FRESH_TOKENS_MAX, Listed, check_a
 from headway.bench.target import Api
 from headway.bench.tokens import Tokens
 from headway.bench.workload_interface import TOKENS_MAX, WorkloadError
-from headway.bench.workload_options import Options, tier_of
+from headway.bench.workload_options import NO_TIER, Options, tier_of
 
 ROWS_MAX = 100_000
 """More texts than this are not kept."""
@@ -37,7 +37,7 @@ KEYS = {
     "rows": f"the first so many lines; {ROWS_MAX:,} at most",
     "fresh": f"tokens put before each text so that no prefix cache knows it, {FRESH_TOKENS} unless given",
     "class": "service class of lines that name none",
-    "tier": "service_tier of lines that name none",
+    "tier": "service_tier of lines that name none, whatever their class; none: the field is not sent",
 }
 _HELP = 'a line is {"prompt": "...", "max_tokens": 64}, or has messages'
 
@@ -62,7 +62,8 @@ def build_jsonl(spec: str, options: Options, tokens: Tokens, *, api: Api, contex
     rows = options.integer("rows", ROWS_MAX, least=1, most=ROWS_MAX)
     fresh = options.integer("fresh", FRESH_TOKENS, least=0, most=FRESH_TOKENS_MAX)
     service_class = options.service_class()
-    reader = _Reader(path, tokens, api, out, service_class, options.tier(service_class))
+    said = options.word("tier")
+    reader = _Reader(path, tokens, api, out, service_class, said)
     options.finish(takes_file=True)
     ignored: dict[str, None] = {}
     calls: list[Call] = []
@@ -117,7 +118,7 @@ class _Reader:
         self._api = api
         self._out = out
         self._class = service_class
-        self._tier = tier
+        self._said_tier = tier
 
     def call(self, number: int, fields: Mapping[str, object]) -> Call:
         where = f"{self._path}, line {number}"
@@ -127,6 +128,7 @@ class _Reader:
             raise WorkloadError(f"{where}: {error}; {_HELP}") from None
         self._check(where, row)
         output, exact = self._length(where, number, row)
+        service_class = self._class if row.service_class is None else row.service_class
         return Call(
             prompt=row.prompt or "",
             messages=row.messages,
@@ -134,10 +136,17 @@ class _Reader:
             max_tokens=output,
             exact_output=exact,
             at_s=_time_s(where, row),
-            service_class=self._class if row.service_class is None else row.service_class,
-            tier=row.service_tier or (self._tier if row.service_class is None else tier_of(row.service_class)),
+            service_class=service_class,
+            tier=self._tier(row, service_class),
             extra=row.extra,
         )
+
+    def _tier(self, row: Row, service_class: str) -> str | None:
+        if row.service_tier is not None:
+            return row.service_tier
+        if self._said_tier is None:
+            return tier_of(service_class)
+        return None if self._said_tier == NO_TIER else self._said_tier
 
     def _check(self, where: str, row: Row) -> None:
         if bool(row.prompt) == bool(row.messages):

@@ -62,26 +62,27 @@ def build_preset(spec: str, options: Options, tokens: Tokens, *, api: Api, conte
 
 
 def build_classes(spec: str, options: Options, tokens: Tokens, *, api: Api, context: int | None) -> Drawn:
-    """``classes:NAME=SHARE,...``, and for each ``NAME.like=PRESET`` and ``NAME.key=value``."""
-    names = [key for key in options.given if "." not in key and key != "scale"]
+    """``classes:NAME=SHARE,...``, and for each ``NAME.like=PRESET`` and ``NAME.key=value``; ``scale`` and ``tier`` for
+    all of them."""
+    names = [key for key in options.given if "." not in key and key not in ("scale", "tier")]
     if not 1 <= len(names) <= CLASSES_MAX:
         raise WorkloadError(
             f"{options.name} needs 1 to {CLASSES_MAX} classes and their shares: classes:conversational=0.7,batch=0.3"
         )
-    scale = options.scale()
-    kinds = tuple(_class_kind(options, name, api).scaled(scale) for name in names)
+    scale, tier = options.scale(), options.word("tier")
+    kinds = tuple(_class_kind(options, name, tier, api).scaled(scale) for name in names)
     options.finish()
     for name, kind in zip(names, kinds, strict=True):
         check_context(f"{options.name}: {name}", kind.longest, scale, context)
     return Drawn(spec, tokens, kinds)
 
 
-def _class_kind(options: Options, name: str, api: Api) -> Kind:
+def _class_kind(options: Options, name: str, tier: str | None, api: Api) -> Kind:
     if not CLASS_NAME.fullmatch(name):
         raise WorkloadError(f"{options.name}: a class is named by a short word, not {name!r}")
     share = options.number(name, 0.0, least=1e-6, most=1e6)
     own = {key.removeprefix(f"{name}."): value for key, value in options.given.items() if key.startswith(f"{name}.")}
-    inner = Options(f"{options.name}: {name}", None, own)
+    inner = Options(f"{options.name}: {name}", None, own if tier is None else {"tier": tier, **own})
     like = inner.word("like") or CLASS_DEFAULTS.get(name, "chat")
     if like not in PRESETS:
         raise WorkloadError(f"{inner.name}: like must be one of {', '.join(PRESETS)}, not {like!r}")

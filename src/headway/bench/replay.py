@@ -11,7 +11,7 @@ from statistics import fmean
 
 from headway.bench.call import Call
 from headway.bench.tokens import Tokens
-from headway.bench.workload_interface import SCALE_MIN, TEMPLATE_TOKENS, WorkloadError
+from headway.bench.workload_interface import SCALE_MIN, TEMPLATE_TOKENS, WorkloadError, most_tokens
 from headway.traces.packaged import MOONCAKE_BLOCK_TOKENS, Row, Trace
 
 FIT_SHARE_MIN = 0.5
@@ -109,8 +109,9 @@ def replay(
     ``WorkloadError`` if too little is left."""
     spread = Random(0)  # the same for every seed: two levels differ in their text alone
     rows = [_scaled(row, scale, row.arrived_s + spread.random() * trace.bucket_s) for row in trace.rows]
-    fit = [row for row in rows if _fits(row, context)]
-    _check_left(name, rows, len(fit), scale, context)
+    most = most_tokens(context)
+    fit = [row for row in rows if _fits(row, most)]
+    _check_left(name, rows, len(fit), scale, most)
     fit.sort(key=lambda row: row.arrived_s)
     return Replay(
         name=name,
@@ -125,20 +126,17 @@ def replay(
     )
 
 
-def _check_left(name: str, rows: list[Row], fit: int, scale: float, context: int | None) -> None:
+def _check_left(name: str, rows: list[Row], fit: int, scale: float, most: int) -> None:
     """Raises ``WorkloadError`` if too few of the rows can be sent: they would be another workload."""
     if fit >= max(1, FIT_SHARE_MIN * len(rows)):
         return
-    totals = sorted(row.prompt_tokens + row.output_tokens for row in rows)
-    if context is None:
-        raise WorkloadError(f"{name}: only {fit:,} of its {len(rows):,} requests have a prompt and an answer")
-    most = totals[math.ceil(FIT_SHARE_MEANT * len(totals)) - 1]
-    fitting = math.floor(1000 * scale * (context - TEMPLATE_TOKENS) / max(1, most)) / 1000
+    whole = sorted(row.prompt_tokens + row.output_tokens for row in rows if row.prompt_tokens and row.output_tokens)
+    if len(whole) < max(1, FIT_SHARE_MIN * len(rows)):
+        raise WorkloadError(f"{name}: only {len(whole):,} of its {len(rows):,} requests have a prompt and an answer")
+    meant = whole[math.ceil(FIT_SHARE_MEANT * len(whole)) - 1]
+    fitting = math.floor(1000 * scale * (most - TEMPLATE_TOKENS) / meant) / 1000
     help = f"scale={fitting:g} lets {FIT_SHARE_MEANT:.0%} fit" if fitting >= SCALE_MIN else "that is too small for it"
-    raise WorkloadError(
-        f"{name}: only {fit:,} of its {len(rows):,} requests fit into the {context:,} tokens that the server takes: "
-        + help
-    )
+    raise WorkloadError(f"{name}: only {fit:,} of its {len(rows):,} requests fit into {most:,} tokens: {help}")
 
 
 def _scaled(row: Row, scale: float, arrived_s: float) -> Row:
@@ -148,6 +146,6 @@ def _scaled(row: Row, scale: float, arrived_s: float) -> Row:
     return Row(arrived_s, prompt, output, row.blocks)
 
 
-def _fits(row: Row, context: int | None) -> bool:
+def _fits(row: Row, most: int) -> bool:
     total = row.prompt_tokens + row.output_tokens + TEMPLATE_TOKENS
-    return row.prompt_tokens > 0 and row.output_tokens > 0 and (context is None or total <= context)
+    return row.prompt_tokens > 0 and row.output_tokens > 0 and total <= most

@@ -56,6 +56,10 @@ def from_server(target: Target, *, timeout_s: float = TIMEOUT_S) -> WordTokens:
     return word_tokens(asker.encode, bundled_words(), source=f"/tokenize of {target.url}", corrects=False)
 
 
+class _Unreachable(TokensError):
+    """No answer at all: another form of the question would get none either."""
+
+
 @dataclass(slots=True)
 class _Asker:
     target: Target
@@ -74,6 +78,8 @@ class _Asker:
             self.form = form
             try:
                 ids = self._ask(_PROBE)
+            except _Unreachable:
+                raise
             except TokensError as error:
                 problems.append(str(error))
                 continue
@@ -95,7 +101,7 @@ class _Asker:
         try:
             status, answer = self._post(body)
         except (OSError, http.client.HTTPException) as error:
-            raise TokensError(f"{self._where}: {error or type(error).__name__}; {HELP}") from None
+            raise _Unreachable(f"{self._where}: {error or type(error).__name__}; {HELP}") from None
         if status != 200:
             raise TokensError(f"{self._where} answers {status}; {HELP}")
         try:

@@ -9,7 +9,7 @@ from typing import Protocol
 from headway.bench.call import Call
 
 TOKENS_MAX = 1_000_000
-"""Of a prompt, of an answer."""
+"""Of a prompt, of an answer, of both together."""
 SCALE_MIN, SCALE_MAX = 0.001, 1000.0
 TEMPLATE_TOKENS = 64
 """Kept free in the server's context for what a chat template adds to a prompt."""
@@ -41,14 +41,20 @@ class Workload(Protocol):
         ...
 
 
+def most_tokens(context: int | None) -> int:
+    """Of prompt, answer and template together."""
+    return TOKENS_MAX if context is None else min(context, TOKENS_MAX)
+
+
 def check_context(name: str, longest: float, scale: float, context: int | None) -> None:
     """Raises ``WorkloadError`` if prompt and answer of ``longest`` tokens together, got with ``scale``, don't fit the
     server's context."""
-    if context is None or longest + TEMPLATE_TOKENS <= context:
+    most = most_tokens(context)
+    if longest + TEMPLATE_TOKENS <= most:
         return
-    fitting = math.floor(1000 * scale * (context - TEMPLATE_TOKENS) / longest) / 1000
+    fitting = math.floor(1000 * scale * (most - TEMPLATE_TOKENS) / longest) / 1000
     help = f"scale={fitting:g} fits" if fitting >= SCALE_MIN else "that is too small for it at any scale"
+    taken = f"the server takes {most:,}" if context == most else f"{most:,} can be asked for"
     raise WorkloadError(
-        f"{name} can need {longest:,.0f} tokens and {TEMPLATE_TOKENS} for the template; "
-        f"the server takes {context:,}: {help}"
+        f"{name} can need {longest:,.0f} tokens and {TEMPLATE_TOKENS} for the template; {taken}: {help}"
     )

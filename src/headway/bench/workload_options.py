@@ -14,6 +14,8 @@ from headway.policy.slo import ServiceClasses
 
 SPEC_CHARACTERS_MAX = 4096
 CLASS_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,31}")
+NO_TIER = "none"
+"""Where the field is not to be sent."""
 _KEY = r"[A-Za-z_][\w.-]*="
 
 
@@ -73,9 +75,9 @@ class Options:
         return name or ""
 
     def tier(self, service_class: str) -> str | None:
-        """That of the class unless it is said; ``none``: the field is not sent."""
+        """That of the class unless it is said."""
         tier = self.word("tier")
-        return tier_of(service_class) if tier is None else None if tier == "none" else tier
+        return tier_of(service_class) if tier is None else None if tier == NO_TIER else tier
 
     def path(self) -> Path:
         if not self.file:
