@@ -1,0 +1,79 @@
+"""The true operating points that ``headway tune`` is held against: where they can be told without a simulation."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from benchmarks import tune_cases
+from benchmarks.tune_cases import draw_case
+from benchmarks.tune_truth import Sizes, closed_level, find_truth, largest, open_level, p95
+from headway.policy.plan import ExecutorInfo
+from headway.policy.slo import NO_PROMISE, Objective
+from headway.sim.hardware import LinearHardware
+from headway.sim_engine.record import read_hardware
+
+PER_SEQUENCE = LinearHardware(
+    name="by-the-head",
+    description="a step takes 5 ms for each request in it",
+    source="made up",
+    info=ExecutorInfo(64, 4096, 4096, 1 << 32, "made up"),
+    constant_s=0.0,
+    token_s=0.0,
+    sequence_s=0.005,
+    decode_context_s=0.0,
+    prefill_read_s=0.0,
+)
+SIZES = Sizes((16, 16), (12, 20))
+REQUESTS = 200
+
+
+def test_the_largest_number_is_found_wherever_it_is() -> None:
+    for true in range(40):
+        assert largest(lambda number, true=true: number <= true, 37) == min(true, 37)  # type: ignore[misc]
+
+
+def test_the_rank_is_the_nearest() -> None:
+    assert p95([float(value) for value in range(1, 101)]) == 95.0
+    assert p95([3.0]) == 3.0
+    assert p95([]) == 0.0
+
+
+def test_a_closed_loop_on_a_machine_that_counts_heads_is_known_beforehand() -> None:
+    level = closed_level(PER_SEQUENCE, SIZES, NO_PROMISE, 10, REQUESTS)
+    assert level.tails.itl_s == pytest.approx(0.050, rel=0.02)  # a step may have one less: the next one is on its way
+    assert level.requests_per_s == pytest.approx(1 / 0.005 / 16, rel=0.1)
+    truth = find_truth(PER_SEQUENCE, SIZES, Objective(itl_s=0.0501), requests=REQUESTS)
+    assert truth.concurrency == 10
+
+
+def test_a_promise_that_no_request_can_have_has_no_point() -> None:
+    truth = find_truth(PER_SEQUENCE, SIZES, Objective(itl_s=0.004), requests=60)
+    assert (truth.concurrency, truth.rate) == (0, 0.0)
+
+
+def test_attainment_falls_as_the_rate_grows() -> None:
+    promise = Objective(ttft_s=0.1)
+    attainments = [
+        open_level(PER_SEQUENCE, SIZES, promise, rate, max_running=10, requests=REQUESTS).attainment
+        for rate in (2.0, 13.0, 20.0)
+    ]
+    assert attainments[0] == 1.0
+    assert all(earlier > later for earlier, later in pairwise(attainments))
+
+
+def test_a_case_is_the_same_for_its_seed_and_its_machine_can_be_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tune_cases, "ROUGH_REQUESTS", 150)
+    case = draw_case(4)
+    assert case == draw_case(4) != draw_case(5)
+    path = tmp_path / "machine.toml"
+    path.write_text(case.record())
+    served = read_hardware(path)
+    assert isinstance(served, LinearHardware)
+    assert served.info.kv_blocks == case.machine.info.kv_blocks
+    assert served.decode_context_s == case.machine.decode_context_s
+    assert case.slo.count("=") == 2
