@@ -158,3 +158,16 @@ def test_a_level_in_which_nothing_came() -> None:
     assert found["ttft p50"].after is None
     assert "itl p50" not in found
     assert compared([], []).levels[0].changes != []
+
+
+def test_figures_without_their_requests_tell_less() -> None:
+    """A run that was read from a JSON file: no rates of nothing are compared, and none is called noise for it."""
+    before, slower = level(served(1)), level(served(2, first_s=0.2, rate=6.0))
+    found = changes(compare(run("a", before), run("b", slower), [[]], [served(2)]))
+    assert found["throughput"].sureness is found["ttft p50"].sureness is Sureness.UNKNOWN
+    assert "no single requests" in found["goodput"].why
+    assert found["throughput"].before == before.classes[0].throughput
+    assert found["ttft p95"].sureness is found["attainment"].sureness is Sureness.REAL
+    assert found["e2e p95"].before == before.classes[0].latencies["e2e"].p95
+    same = changes(compare(run("a", before), run("b", before), [[]], [[]]))
+    assert same["ttft p95"].sureness is Sureness.NOISE
