@@ -23,12 +23,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from headway.bench.client import Timing, percentile, stream
+from headway.bench.body import PLAIN
+from headway.bench.call import Call
 from headway.bench.launch import end
+from headway.bench.record import Record
+from headway.bench.sender import Sender
+from headway.bench.statistics import nearest_rank
+from headway.bench.target import Target
 
 HOST = "127.0.0.1"
-PATH = "/v1/chat/completions"
 START_TIMEOUT_S = 60.0
+TIMEOUT_S = 3600.0
 SETTLE_S = 2.0
 """After all streams have started, before the window begins."""
 
@@ -75,22 +80,23 @@ def run(arguments: argparse.Namespace) -> dict[str, float | int | str]:
 
 async def _measure(process_id: int, port: int, arguments: argparse.Namespace) -> dict[str, float | int | str]:
     length_s = arguments.seconds + 2 * SETTLE_S + arguments.streams / 100
-    body = {
-        "model": "bench",
-        "messages": [{"role": "user", "content": "Tell me about the weather in the valley."}],
-        "max_tokens": int(length_s * arguments.rate),
-        "ignore_eos": True,
-    }
-    running = [asyncio.create_task(stream(HOST, port, PATH, body)) for _ in range(arguments.streams)]
-    await asyncio.sleep(SETTLE_S + arguments.streams / 200)
-    before = await asyncio.to_thread(_sample, process_id, port)
-    await asyncio.sleep(arguments.seconds)
-    after = await asyncio.to_thread(_sample, process_id, port)
-    timings = await asyncio.gather(*running)
+    call = Call(
+        prompt="Tell me about the weather in the valley.",
+        max_tokens=int(length_s * arguments.rate),
+        extra={"ignore_eos": True},
+    )
+    # All times are those of the clock, as in the samples.
+    async with Sender(Target(host=HOST, port=port, model="bench"), PLAIN, start_s=0.0, timeout_s=TIMEOUT_S) as sender:
+        running = [asyncio.create_task(sender.ask(call)) for _ in range(arguments.streams)]
+        await asyncio.sleep(SETTLE_S + arguments.streams / 200)
+        before = await asyncio.to_thread(_sample, process_id, port)
+        await asyncio.sleep(arguments.seconds)
+        after = await asyncio.to_thread(_sample, process_id, port)
+        records = await asyncio.gather(*running)
     end = await asyncio.to_thread(_sample, process_id, port)
     tokens = after.tokens - before.tokens
     window_s = after.at_s - before.at_s
-    gaps_ms = [1000 * gap for each in timings for gap in _gaps_between(each, before.at_s, after.at_s)]
+    gaps_ms = sorted(1000 * gap for each in records for gap in _gaps_between(each, before.at_s, after.at_s))
     return {
         "streams": arguments.streams,
         "tokens_per_s_a_stream": arguments.rate,
@@ -101,16 +107,16 @@ async def _measure(process_id: int, port: int, arguments: argparse.Namespace) ->
         "cpu_share_of_one_core": round((after.cpu_s - before.cpu_s) / window_s, 3),
         "event_loop_stall_max_ms": round(1000 * end.stall_s, 1),
         "event_loop_stall_max_at_the_start_ms": round(1000 * before.stall_s, 1),
-        "client_gap_p50_ms": round(percentile(gaps_ms, 0.5), 2),
-        "client_gap_p99_ms": round(percentile(gaps_ms, 0.99), 2),
-        "client_gap_max_ms": round(max(gaps_ms), 2),
-        "client_ttft_max_ms": round(max(1000 * each.ttft_s for each in timings), 1),
+        "client_gap_p50_ms": round(nearest_rank(gaps_ms, 0.5), 2),
+        "client_gap_p99_ms": round(nearest_rank(gaps_ms, 0.99), 2),
+        "client_gap_max_ms": round(gaps_ms[-1], 2),
+        "client_ttft_max_ms": round(max(1000 * (each.ttft_s or 0.0) for each in records), 1),
         "rss_mb": after.rss_mb,
     }
 
 
-def _gaps_between(timing: Timing, start_s: float, end_s: float) -> list[float]:
-    times = [each for each in timing.tokens_s if start_s <= each <= end_s]
+def _gaps_between(record: Record, start_s: float, end_s: float) -> list[float]:
+    times = [each for each in record.chunk_s if start_s <= each <= end_s]
     return [later - earlier for earlier, later in itertools.pairwise(times)]
 
 

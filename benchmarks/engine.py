@@ -11,16 +11,21 @@ import argparse
 import asyncio
 import random
 import sys
-import time
 
 from benchmarks.machine import limits, memory_mb
-from headway.bench.client import Timing, closed_loop, percentile
+from headway.bench.body import PLAIN
+from headway.bench.call import Call
+from headway.bench.generate import LoadStats, Options, run_load
 from headway.bench.launch import HOST, RunningServer, headway_server
+from headway.bench.loads import SECONDS_MAX, ClosedLoop
+from headway.bench.record import Record
+from headway.bench.sender import ReplyError
+from headway.bench.statistics import nearest_rank
+from headway.bench.target import Target
 from headway.engine.kv_cache import kv_bytes_per_token
 from headway.engine.linear import choose_kernel
 from headway.models.source import resolve
 
-PATH = "/v1/completions"
 NAME = "bench"
 PROMPT_TOKENS = 128
 OUTPUT_TOKENS = 64
@@ -82,40 +87,53 @@ def run(arguments: argparse.Namespace) -> dict[str, float | int | str]:
 
 
 async def _measure(server: RunningServer, rng: random.Random, vocab_size: int, waves: int) -> dict[str, float]:
-    def bodies(count: int) -> list[dict[str, object]]:
+    def calls(count: int) -> list[Call]:
         return [
-            {
-                "model": NAME,
-                "prompt": [rng.randrange(vocab_size) for _ in range(PROMPT_TOKENS)],
-                "max_tokens": OUTPUT_TOKENS,
-                "temperature": 0,
-                "ignore_eos": True,
-            }
+            Call(
+                prompt=tuple(rng.randrange(vocab_size) for _ in range(PROMPT_TOKENS)),
+                prompt_tokens=PROMPT_TOKENS,
+                max_tokens=OUTPUT_TOKENS,
+                extra={"temperature": 0, "ignore_eos": True},
+            )
             for _ in range(count)
         ]
 
-    await closed_loop(HOST, server.port, PATH, bodies(4), 2)  # warm-up: first steps allocate
+    await _closed_loop(server, calls(4), 2)  # warm-up: first steps allocate
     figures: dict[str, float] = {}
     for concurrency in CONCURRENCY:
-        requests = bodies(max(waves * concurrency, 8))
-        start_s = time.perf_counter()
-        timings = await closed_loop(HOST, server.port, PATH, requests, concurrency)
-        elapsed_s = time.perf_counter() - start_s
-        figures |= _summary(timings, elapsed_s, concurrency)
+        records, stats = await _closed_loop(server, calls(max(waves * concurrency, 8)), concurrency)
+        figures |= _summary(records, stats.elapsed_s, concurrency)
         print(f"  {concurrency:3} streams: {figures[f'output_tok_s_{concurrency}']:.1f} tok/s", file=sys.stderr)
     return figures
 
 
-def _summary(timings: list[Timing], elapsed_s: float, concurrency: int) -> dict[str, float]:
-    gaps_ms = [1000 * gap for each in timings for gap in each.gaps_s]
-    ttft_ms = [1000 * each.ttft_s for each in timings]
+async def _closed_loop(server: RunningServer, calls: list[Call], concurrency: int) -> tuple[list[Record], LoadStats]:
+    """All of them, all slots at once from the start. Raises ``ReplyError`` if one fails."""
+    records: list[Record] = []
+    stats = await run_load(
+        Target(host=HOST, port=server.port, api="completions", model=NAME),
+        iter(calls),
+        ClosedLoop(concurrency=concurrency, seconds=SECONDS_MAX, ramp_s=0.0),
+        on_record=records.append,
+        stop=asyncio.Event(),
+        options=Options(dialect=PLAIN, timeout_s=SECONDS_MAX),
+    )
+    for record in records:
+        if not record.is_ok:
+            raise ReplyError(record)
+    return records, stats
+
+
+def _summary(records: list[Record], elapsed_s: float, concurrency: int) -> dict[str, float]:
+    gaps_ms = sorted(1000 * gap_s for each in records for gap_s in each.gaps_s())
+    ttft_ms = sorted(1000 * (each.ttft_s or 0.0) for each in records)
     return {
-        f"requests_{concurrency}": len(timings),
-        f"output_tok_s_{concurrency}": round(len(timings) * OUTPUT_TOKENS / elapsed_s, 1),
-        f"ttft_p50_ms_{concurrency}": round(percentile(ttft_ms, 0.5), 1),
-        f"ttft_p95_ms_{concurrency}": round(percentile(ttft_ms, 0.95), 1),
-        f"itl_p50_ms_{concurrency}": round(percentile(gaps_ms, 0.5), 2),
-        f"itl_p95_ms_{concurrency}": round(percentile(gaps_ms, 0.95), 2),
+        f"requests_{concurrency}": len(records),
+        f"output_tok_s_{concurrency}": round(len(records) * OUTPUT_TOKENS / elapsed_s, 1),
+        f"ttft_p50_ms_{concurrency}": round(nearest_rank(ttft_ms, 0.5), 1),
+        f"ttft_p95_ms_{concurrency}": round(nearest_rank(ttft_ms, 0.95), 1),
+        f"itl_p50_ms_{concurrency}": round(nearest_rank(gaps_ms, 0.5), 2),
+        f"itl_p95_ms_{concurrency}": round(nearest_rank(gaps_ms, 0.95), 2),
     }
 
 

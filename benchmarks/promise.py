@@ -14,29 +14,33 @@ How far its p95s are from those measured is in the figures too.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import contextlib
 import random
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
 
 import uvloop
 
 from benchmarks.promise_prediction import AdaptiveRun, compare
 from benchmarks.promise_traffic import ARRIVALS, OUTPUT, PROMPT, Traffic
+from headway.bench.body import PLAIN
+from headway.bench.call import Call
 from headway.bench.capacity import Level, find_capacity
-from headway.bench.client import closed_loop
+from headway.bench.generate import LoadStats, Options, run_load
 from headway.bench.launch import HOST, RunningServer, headway_server
-from headway.bench.load import LoadRun, Outcome, TimedRequest, open_loop
+from headway.bench.loads import SECONDS_MAX, ClosedLoop, Load, OpenLoop
+from headway.bench.record import Record
+from headway.bench.statistics import nearest_rank
+from headway.bench.target import Target
 from headway.bench.verdict import Verdict, judge
 from headway.models.source import resolve
 from headway.policy.slo import BATCH, CONVERSATIONAL, Objective
 from headway.serve.policy_maker import read_step_times
 
-PATH = "/v1/completions"
 NAME = "bench"
 TIER = "priority"
 ADAPTIVE = "adaptive"
@@ -45,6 +49,7 @@ KV_TOKENS = 16384
 """Room for 64 of the longest requests."""
 CAPACITY_LEVEL_S = 6.0
 WARM_UP_REQUESTS = 6
+SOCKETS_MAX = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +110,7 @@ def _run(arguments: argparse.Namespace, learned: Path) -> dict[str, float | int 
     points = [Point(each, float(load)) for each in _list(arguments.arrivals) for load in _list(arguments.loads)]
     objective, headers = _promise(arguments.ttft_ms, arguments.itl_ms)
     vocab_size = resolve(_model(arguments)).config.vocab_size
-    traffic = Traffic(model=NAME, vocab_size=vocab_size, tier=TIER, headers=headers)
+    traffic = Traffic(vocab_size=vocab_size, tier=TIER, headers=headers)
     with contextlib.ExitStack() as stack:
         servers: dict[Setting, RunningServer] = {}
         for setting in settings:
@@ -147,7 +152,7 @@ class Measurement:
         self._objective = objective
         self._servers = servers
         self._arguments = arguments
-        self._outcomes: dict[tuple[Point, Setting], list[Outcome]] = {}
+        self._records: dict[tuple[Point, Setting], list[Record]] = {}
         self.adaptive_runs: list[AdaptiveRun] = []
         self._slip_s = self._cpu_s = self._elapsed_s = 0.0
         self._tokens = self._seen = self._asked = 0
@@ -156,17 +161,20 @@ class Measurement:
         """Warm all servers up; then the capacity, unless it is given: that of the last setting, which never refuses."""
         rng = random.Random(self._arguments.seed)
 
-        def typical(number: int) -> dict[str, object]:
-            return self._traffic.body(rng, PROMPT.draw(rng), OUTPUT.draw(rng))
-
+        typical = iter(lambda: self._traffic.call(rng), None)
+        warm_up = ClosedLoop(concurrency=2, seconds=SECONDS_MAX, ramp_s=0.0)
         for server in self._servers.values():
-            bodies = [{**typical(number), "service_tier": BATCH.tiers[0]} for number in range(WARM_UP_REQUESTS)]
-            await closed_loop(HOST, server.port, PATH, bodies, 2)  # nothing is promised to these, so none is refused
+            calls = [replace(next(typical), tier=BATCH.tiers[0]) for _ in range(WARM_UP_REQUESTS)]
+            await self._run(server, calls, warm_up)  # nothing is promised to these, so none is refused
         if capacity is not None:
             return capacity
-        port = list(self._servers.values())[-1].port
         return await find_capacity(
-            HOST, port, PATH, typical, self._objective, seconds=CAPACITY_LEVEL_S, on_level=_say_level
+            _target(list(self._servers.values())[-1]),
+            typical,
+            self._objective,
+            seconds=CAPACITY_LEVEL_S,
+            dialect=PLAIN,
+            on_level=_say_level,
         )
 
     async def measure(self, points: list[Point], capacity: float) -> None:
@@ -175,30 +183,38 @@ class Measurement:
             for place, point in enumerate(points):
                 seed = self._arguments.seed + 1000 * (turn + 1) + place
                 first = (turn + place) % len(settings)
-                requests = self._traffic.schedule(point.process, point.load * capacity, self._arguments.seconds, seed)
+                calls = self._traffic.schedule(point.process, point.load * capacity, self._arguments.seconds, seed)
                 for setting in settings[first:] + settings[:first]:
-                    verdict = await self._offer(point, setting, requests)
+                    verdict = await self._offer(point, setting, calls)
                     if setting.name == ADAPTIVE:
                         name = f"{point}_round_{turn + 1}"
-                        self.adaptive_runs.append(AdaptiveRun(name, requests, verdict, seed))
+                        self.adaptive_runs.append(AdaptiveRun(name, calls, verdict, seed))
 
-    async def _offer(self, point: Point, setting: Setting, requests: list[TimedRequest]) -> Verdict:
-        port = self._servers[setting].port
-        load = await open_loop(HOST, port, PATH, requests, drain_s=self._arguments.drain)
-        self._outcomes.setdefault((point, setting), []).extend(load.outcomes)
-        self._note_client(load)
-        verdict = judge(load.outcomes, self._objective, self._arguments.seconds)
+    async def _offer(self, point: Point, setting: Setting, calls: list[Call]) -> Verdict:
+        load = OpenLoop(rate=0.0, seconds=self._arguments.seconds, arrivals="trace", in_flight_max=SOCKETS_MAX)
+        records, stats = await self._run(self._servers[setting], calls, load)
+        self._records.setdefault((point, setting), []).extend(records)
+        self._note_client(records, stats)
+        verdict = judge(records, self._objective, self._arguments.seconds)
         print(f"  {point!s:14} {setting.name:14} {_line(verdict)}", file=sys.stderr)
         return verdict
 
-    def _note_client(self, load: LoadRun) -> None:
-        self._slip_s = max(self._slip_s, load.slip_s(0.99))
-        self._cpu_s += load.cpu_s
-        self._elapsed_s += load.elapsed_s
-        self._tokens += load.tokens
-        whole = [each for each in load.outcomes if each.reply.error is None]
-        self._seen += sum(len(each.reply.timing.tokens_s) for each in whole)
-        self._asked += sum(cast(int, each.request.body["max_tokens"]) for each in whole)
+    async def _run(self, server: RunningServer, calls: list[Call], load: Load) -> tuple[list[Record], LoadStats]:
+        records: list[Record] = []
+        options = Options(dialect=PLAIN, drain_s=self._arguments.drain)
+        stats = await run_load(
+            _target(server), iter(calls), load, on_record=records.append, stop=asyncio.Event(), options=options
+        )
+        return records, stats
+
+    def _note_client(self, records: list[Record], stats: LoadStats) -> None:
+        self._slip_s = max(self._slip_s, nearest_rank(sorted([0.0, *(each.slip_s for each in records)]), 0.99))
+        self._cpu_s += stats.cpu_s
+        self._elapsed_s += stats.elapsed_s
+        self._tokens += stats.tokens
+        whole = [each for each in records if each.is_ok]
+        self._seen += sum(each.tokens for each in whole)
+        self._asked += sum(each.max_tokens for each in whole)
 
     def figures(self, points: list[Point]) -> dict[str, float | int | str | None]:
         """Every setting at every point; then the adaptive one against the best static one of that point."""
@@ -210,7 +226,7 @@ class Measurement:
             "client_slip_p99_worst_ms": round(1000 * self._slip_s, 1),
         }
         for point in points:
-            verdicts = {each: judge(self._outcomes[point, each], self._objective, seconds) for each in self._servers}
+            verdicts = {each: judge(self._records[point, each], self._objective, seconds) for each in self._servers}
             for setting, verdict in verdicts.items():
                 figures |= {f"{setting.name}_{point}_{key}": value for key, value in _figures(verdict).items()}
             adaptive = next(verdict for each, verdict in verdicts.items() if each.name == ADAPTIVE)
@@ -220,6 +236,10 @@ class Measurement:
                 figures[f"best_static_{point}"] = best
                 figures[f"adaptive_over_best_static_{point}"] = _ratio(adaptive.goodput, static[best].goodput)
         return figures
+
+
+def _target(server: RunningServer) -> Target:
+    return Target(host=HOST, port=server.port, api="completions", model=NAME)
 
 
 def _figures(verdict: Verdict) -> dict[str, float | int]:

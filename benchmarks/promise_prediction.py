@@ -10,9 +10,8 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import cast
 
-from headway.bench.load import TimedRequest
+from headway.bench.call import Call
 from headway.bench.verdict import Verdict
 from headway.policy.plan import ExecutorInfo
 from headway.policy.policies import build
@@ -22,7 +21,8 @@ from headway.policy.steptime import StepShape, StepTimeModel
 from headway.sim.clients import IMPATIENT
 from headway.sim.result import Recorder, Summary, Window
 from headway.sim.run import DRAIN_S, Simulation
-from headway.sim.workload import Call, Size
+from headway.sim.workload import Call as SimulatedCall
+from headway.sim.workload import Size
 
 BLOCK_SIZE = 16
 Z_95 = 1.645
@@ -32,10 +32,10 @@ ERROR_TARGET = 0.15
 
 @dataclass(frozen=True, slots=True)
 class AdaptiveRun:
-    """A run of the adaptive server. ``seed`` is that of its requests."""
+    """A run of the adaptive server. ``seed`` is that of its calls."""
 
     name: str
-    requests: list[TimedRequest]
+    calls: list[Call]
     verdict: Verdict
     seed: int
 
@@ -66,7 +66,7 @@ def predict(run: AdaptiveRun, objective: Objective, model_json: str, *, kv_token
     policy = build("headway", model=StepTimeModel.from_json(model_json), classes=ServiceClasses())
     recorder = Recorder(Window(0.0, seconds), keep_gaps=True)
     simulation = Simulation(
-        _calls(run.requests, objective),
+        _simulated(run.calls, objective),
         LearnedHardware(StepTimeModel.from_json(model_json), info),
         lambda info: Scheduler(info, SchedulerConfig(), prefix_key=b"benchmark", policy=policy),
         recorder,
@@ -103,14 +103,13 @@ def compare(
     return figures
 
 
-def _calls(requests: Sequence[TimedRequest], objective: Objective) -> Iterator[Call]:
-    for index, request in enumerate(requests):
-        max_tokens = cast(int, request.body["max_tokens"])
-        yield Call(
+def _simulated(calls: Sequence[Call], objective: Objective) -> Iterator[SimulatedCall]:
+    for index, call in enumerate(calls):
+        yield SimulatedCall(
             index=index,
-            at_s=request.at_s,
-            size=Size(len(cast(list[int], request.body["prompt"])), max_tokens),
-            max_tokens=max_tokens,
+            at_s=call.at_s or 0.0,
+            size=Size(call.prompt_tokens, call.max_tokens),
+            max_tokens=call.max_tokens,
             service_class=CONVERSATIONAL.name,
             objective=objective,
             weight=CONVERSATIONAL.weight,

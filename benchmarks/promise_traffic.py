@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from headway.bench.arrivals import arrivals
-from headway.bench.load import TimedRequest
+from headway.bench.call import Call
 
 ARRIVALS = {"poisson": 1.0, "bursty": 4.0}
 """Arrival processes by name: the coefficient of variation of the gaps."""
@@ -36,23 +36,23 @@ OUTPUT = Lengths(32, 0.5, 8, 96)
 class Traffic:
     """``headers`` go with every request: the promise, where it is not that of the tier."""
 
-    model: str
     vocab_size: int
     tier: str
     headers: Mapping[str, str]
 
-    def schedule(self, process: str, rate: float, seconds: float, seed: int) -> list[TimedRequest]:
-        """The requests of one point. The seed decides lengths and tokens as well as times."""
+    def schedule(self, process: str, rate: float, seconds: float, seed: int) -> list[Call]:
+        """The calls of one point. The seed decides lengths and tokens as well as times."""
         rng = random.Random(seed)
         times = arrivals(rate, seconds, seed=seed, cv=ARRIVALS[process])
-        return [TimedRequest(at_s, self.body(rng, PROMPT.draw(rng), OUTPUT.draw(rng)), self.headers) for at_s in times]
+        return [replace(self.call(rng), at_s=at_s) for at_s in times]
 
-    def body(self, rng: random.Random, prompt_tokens: int, output_tokens: int) -> dict[str, object]:
-        return {
-            "model": self.model,
-            "prompt": [rng.randrange(self.vocab_size) for _ in range(prompt_tokens)],
-            "max_tokens": output_tokens,
-            "temperature": 0,
-            "ignore_eos": True,
-            "service_tier": self.tier,
-        }
+    def call(self, rng: random.Random) -> Call:
+        prompt_tokens, output_tokens = PROMPT.draw(rng), OUTPUT.draw(rng)
+        return Call(
+            prompt=tuple(rng.randrange(self.vocab_size) for _ in range(prompt_tokens)),
+            prompt_tokens=prompt_tokens,
+            max_tokens=output_tokens,
+            tier=self.tier,
+            headers=self.headers,
+            extra={"temperature": 0, "ignore_eos": True},
+        )

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -17,16 +18,21 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from headway.bench.arrivals import arrivals
-from headway.bench.capacity import Level, find_capacity
-from headway.bench.client import StreamError, percentile, stream
+from headway.bench.body import PLAIN
+from headway.bench.call import Call
+from headway.bench.capacity import CapacityError, Level, find_capacity
+from headway.bench.generate import Options, run_load
 from headway.bench.launch import HOST, LaunchError, RunningServer, headway_server
-from headway.bench.load import TimedRequest, open_loop
-from headway.bench.verdict import Verdict, judge
+from headway.bench.loads import OpenLoop
+from headway.bench.record import Record
+from headway.bench.sender import ReplyError, Sender
+from headway.bench.statistics import nearest_rank
+from headway.bench.target import Target
+from headway.bench.verdict import Quantiles, Verdict, judge
 from headway.policy.slo import BATCH, CONVERSATIONAL, Objective
 from headway.serve.lifecycle import loop_factory
 
-CHAT = "/v1/chat/completions"
+MODEL = "headway-demo"
 WITHOUT, WITH = "vllm", "headway"
 """The two policies: one that takes in all that fits, as most servers do, and the one that keeps promises."""
 PROMISE = Objective(ttft_s=0.3, itl_s=0.05)
@@ -76,7 +82,7 @@ def run(console: Console | None = None) -> int:
             console.print(f"Ready after {without.ready_s + promised.ready_s:.1f} s.\n")
             with asyncio.Runner(loop_factory=loop_factory()) as runner:
                 runner.run(asyncio.wait_for(_show(console, Ports(without.port, promised.port)), TIMEOUT_S))
-    except (LaunchError, StreamError, OSError, ExceptionGroup) as error:  # TimeoutError is an OSError
+    except (LaunchError, ReplyError, CapacityError, OSError, ExceptionGroup) as error:  # TimeoutError is an OSError
         console.print(f"[red]The demo stopped:[/] {str(error) or 'the server no longer answers'}")
         return 1
     _say_how_to_go_on(console)
@@ -93,9 +99,9 @@ async def _show_chats(console: Console, port: int) -> None:
     """Four chats at once; one of them is shown while it is written."""
     question = QUESTIONS[0]
     answer = Text()
-    async with asyncio.TaskGroup() as group:
+    async with Sender(_target(port), PLAIN) as sender, asyncio.TaskGroup() as group:
         for index in (3, 4, 8):
-            group.create_task(stream(HOST, port, CHAT, _story(index)))
+            group.create_task(sender.ask(_story(index)))
         with Live(console=console, refresh_per_second=20) as live:
 
             def show(text: str) -> None:
@@ -104,10 +110,10 @@ async def _show_chats(console: Console, port: int) -> None:
                     Panel(answer, title=f"> {question}", title_align="left", subtitle="three other chats run beside it")
                 )
 
-            timing = await stream(HOST, port, CHAT, _story(0), show)
-    gaps = timing.gaps_s or [0.0]
+            record = await sender.ask(_story(0), on_text=show)
+    gap_s = Quantiles.of(list(record.gaps_s())).p50_s
     console.print(
-        f"\nFirst token after {1000 * timing.ttft_s:.0f} ms, then one every {1000 * percentile(gaps, 0.5):.0f} ms.\n"
+        f"\nFirst token after {1000 * (record.ttft_s or 0.0):.0f} ms, then one every {1000 * gap_s:.0f} ms.\n"
     )
 
 
@@ -119,13 +125,12 @@ async def _find_capacity(console: Console, ports: Ports) -> float:
             status.update(f"How much can this machine carry? {level.streams} at once: {level.requests_per_s:.0f}/s ...")
 
         return await find_capacity(
-            HOST,
-            ports.without,
-            CHAT,
-            _chat,
+            _target(ports.without),
+            map(_chat, itertools.count()),
             PROMISE,
             seconds=CAPACITY_S,
             first_streams=CAPACITY_FIRST_STREAMS,
+            dialect=PLAIN,
             on_level=say,
         )
 
@@ -140,15 +145,18 @@ async def _show_loads(
         for place, load in enumerate(LOADS):
             rate = load * capacity
             name = f"{load:g}x: {rate:.0f} chats/s"
-            requests = [
-                TimedRequest(at_s, _chat(number)) for number, at_s in enumerate(arrivals(rate, seconds, seed=place))
-            ]
+            chats = OpenLoop(rate=rate, seconds=seconds, in_flight_max=SOCKETS_MAX)
+            options = Options(dialect=PLAIN, seed=place, drain_s=drain_s)
             verdicts: list[Verdict] = []
             for port, server in ((ports.without, "without a promise"), (ports.promised, "with the promise")):
                 live.update(Group(table, Text(f"{name} to the server {server} ...", style="dim")))
-                run = await open_loop(HOST, port, CHAT, requests, drain_s=drain_s, sockets_max=SOCKETS_MAX)
-                verdicts.append(judge(run.outcomes, PROMISE, seconds))
-                slip_s = max(slip_s, run.slip_s(0.99))
+                records: list[Record] = []
+                calls = map(_chat, itertools.count())
+                await run_load(
+                    _target(port), calls, chats, on_record=records.append, stop=asyncio.Event(), options=options
+                )
+                verdicts.append(judge(records, PROMISE, seconds))
+                slip_s = max(slip_s, nearest_rank(sorted([0.0, *(each.slip_s for each in records)]), 0.99))
             without, promised = verdicts
             table.add_row(name, *_cells(without), *_cells(promised), _percent(promised.refused, promised.offered))
         live.update(table)
@@ -167,20 +175,23 @@ async def _show_loads(
     )
 
 
-def _story(number: int) -> dict[str, object]:
+def _target(port: int) -> Target:
+    return Target(host=HOST, port=port, model=MODEL)
+
+
+def _story(number: int) -> Call:
     """A longer chat that nothing is promised to, so that it is never refused."""
-    return {**_chat(number), "max_tokens": STORY_TOKENS_MAX, "service_tier": BATCH.tiers[0]}
+    return replace(_chat(number), max_tokens=STORY_TOKENS_MAX, tier=BATCH.tiers[0])
 
 
-def _chat(number: int) -> dict[str, object]:
-    return {
-        "model": "headway-demo",
-        "messages": [{"role": "user", "content": QUESTIONS[number % len(QUESTIONS)]}],
-        "max_tokens": CHAT_TOKENS_MAX,
-        "temperature": 0.7,
-        "seed": number,
-        "service_tier": CONVERSATIONAL.tiers[0],
-    }
+def _chat(number: int) -> Call:
+    return Call(
+        prompt=QUESTIONS[number % len(QUESTIONS)],
+        max_tokens=CHAT_TOKENS_MAX,
+        exact_output=False,
+        tier=CONVERSATIONAL.tiers[0],
+        extra={"temperature": 0.7, "seed": number},
+    )
 
 
 def _table() -> Table:

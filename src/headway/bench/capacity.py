@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from headway.bench.client import Timing, percentile, stream
+from headway.bench.body import Dialect
+from headway.bench.call import Call
+from headway.bench.generate import Options, run_load
+from headway.bench.loads import ClosedLoop
+from headway.bench.metrics import tokens_between
+from headway.bench.record import Record
+from headway.bench.target import Target
+from headway.bench.verdict import Quantiles
 from headway.policy.slo import Objective
 
 STREAMS_MAX = 128
@@ -31,26 +36,28 @@ class Level:
         )
 
 
+class CapacityError(Exception):
+    """The server refused or failed a request, so that nothing can be told. One line."""
+
+
 async def find_capacity(
-    host: str,
-    port: int,
-    path: str,
-    body: Callable[[int], Mapping[str, object]],
+    target: Target,
+    calls: Iterator[Call],
     objective: Objective,
     *,
     seconds: float,
     first_streams: int = 1,
+    dialect: Dialect | None = None,
     on_level: Callable[[Level], None] = lambda level: None,
 ) -> float:
     """Requests a second at the best level that keeps to TTFT and ITL; at the first level if none does.
 
-    Each level takes ``seconds``; ``body(i)`` is the request number ``i``. It is an estimate to scale loads by, good to
-    10 or 20 %. The server must not refuse requests: raises ``StreamError``, in an exception group, if one fails.
+    Each level takes ``seconds``. It is an estimate to scale loads by, good to 10 or 20 %. Raises ``CapacityError``.
     """
-    bodies = (body(number) for number in itertools.count())
     streams, best = first_streams, 0.0
+    options = Options(dialect=dialect or Dialect())
     while streams <= STREAMS_MAX:
-        level = await _measure(host, port, path, bodies, streams, seconds)
+        level = await _measure(target, calls, ClosedLoop(concurrency=streams, seconds=seconds, ramp_s=0.0), options)
         on_level(level)
         if best > 0.0 and not (level.keeps(objective) and level.requests_per_s > best):
             break
@@ -59,27 +66,20 @@ async def find_capacity(
     return best
 
 
-async def _measure(
-    host: str, port: int, path: str, bodies: Iterator[Mapping[str, object]], streams: int, seconds: float
-) -> Level:
-    start_s = time.perf_counter()
-    from_s, to_s = start_s + RAMP_SHARE * seconds, start_s + seconds
-    timings: list[Timing] = []
-
-    async def slot() -> None:
-        while time.perf_counter() < to_s:
-            timings.append(await stream(host, port, path, next(bodies)))
-
-    async with asyncio.TaskGroup() as group:
-        for _ in range(streams):
-            group.create_task(slot())
+async def _measure(target: Target, calls: Iterator[Call], load: ClosedLoop, options: Options) -> Level:
+    records: list[Record] = []
+    await run_load(target, calls, load, on_record=records.append, stop=asyncio.Event(), options=options)
+    for each in records:
+        if not each.is_ok:
+            raise CapacityError(f"a request failed ({each.outcome.value}): {each.error}")
+    from_s, to_s = RAMP_SHARE * load.seconds, load.seconds
     # Tokens rather than requests are counted: streams that started together end together, in waves.
-    tokens = sum(from_s <= at_s < to_s for each in timings for at_s in each.tokens_s)
-    tokens_a_request = sum(len(each.tokens_s) for each in timings) / len(timings)
-    later = [each for each in timings if each.sent_s >= from_s] or timings
+    tokens = sum(tokens_between(each, from_s, to_s) for each in records)
+    tokens_a_request = sum(sum(each.chunk_tokens) for each in records) / len(records)
+    later = [each for each in records if each.intended_s >= from_s] or records
     return Level(
-        streams=streams,
+        streams=load.concurrency,
         requests_per_s=tokens / (to_s - from_s) / tokens_a_request,
-        ttft_p95_s=percentile([each.ttft_s for each in later], 0.95),
-        itl_p95_s=percentile([gap_s for each in timings for gap_s in each.gaps_s] or [0.0], 0.95),
+        ttft_p95_s=Quantiles.of([each.ttft_s for each in later if each.ttft_s is not None]).p95_s,
+        itl_p95_s=Quantiles.of([gap_s for each in records for gap_s in each.gaps_s()]).p95_s,
     )

@@ -8,6 +8,7 @@ of a chat names the role only and carries none. How many tokens an event carries
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 
@@ -62,7 +63,7 @@ class _Choice(msgspec.Struct):
 class _Event(msgspec.Struct):
     choices: list[_Choice] | None = None
     usage: _Usage | None = None
-    error: msgspec.Raw | None = None
+    error: Any = None
     object: str | None = None
     service_tier: str | None = None
     timings: _Timings | None = None
@@ -80,6 +81,7 @@ class Reading:
     __slots__ = (
         "_body",
         "_data",
+        "_held",
         "_is_continuous",
         "_is_done",
         "_is_stream",
@@ -129,7 +131,8 @@ class Reading:
         self._left = 0
         self._body = bytearray()
         self._rest = b""
-        self._data: bytes | None = None
+        self._data: list[bytes] = []
+        self._held = 0
 
     # ---- what comes --------------------------------------------------------------------------------------------------
 
@@ -151,10 +154,10 @@ class Reading:
         elif not self._is_stream:
             self._body += data
         elif data.find(b"\n") == len(data) - 2 and data[-1] == 10 and not self._rest and data.startswith(b"data: "):
-            if self._data is None:
-                self._take_event(data[6:-2], at_s)
-            else:
+            if self._data:
                 self._take_lines(data, at_s)
+            else:
+                self._take_event(data[6:-2], at_s)
         else:
             self._take_lines(data, at_s)
 
@@ -228,14 +231,16 @@ class Reading:
             if line.endswith(b"\r"):
                 line = line[:-1]
             if line.startswith(b"data:"):
-                value = line[6:] if line.startswith(b"data: ") else line[5:]
-                self._data = value if self._data is None else self._data + b"\n" + value
-            elif not line and self._data is not None:
-                event, self._data = self._data, None
+                self._data.append(line[6:] if line.startswith(b"data: ") else line[5:])
+                self._held += len(line)
+            elif not line and self._data:
+                event = b"\n".join(self._data)
+                self._data.clear()
+                self._held = 0
                 self._take_event(event, at_s)
             if self.outcome is not None:
                 return
-        if len(self._rest) + len(self._data or b"") > EVENT_BYTES_MAX:
+        if len(self._rest) + self._held > EVENT_BYTES_MAX:
             self.fail(Outcome.MALFORMED, f"an event of more than {EVENT_BYTES_MAX} bytes", at_s)
 
     def _take_event(self, data: bytes, at_s: float) -> None:
@@ -295,7 +300,7 @@ class Reading:
     # ---- the end -----------------------------------------------------------------------------------------------------
 
     def _complete_stream(self, at_s: float) -> None:
-        if self._rest or self._data is not None:
+        if self._rest or self._data:
             self._take_lines(b"\n\n", at_s)  # the last event may lack its end
         if not (self._is_done or self.finish_reason is not None):
             return self.fail(Outcome.BROKEN, ENDED_EARLY, at_s)
@@ -347,7 +352,8 @@ class Reading:
             self.is_counted = self.usage_completion == chunks
             self.chunk_tokens = [1] * chunks
         self._body.clear()
-        self._rest, self._data = b"", None
+        self._data.clear()
+        self._rest = b""
 
 
 def read_error(body: bytes) -> tuple[str, str | None]:

@@ -18,6 +18,14 @@ from headway.bench.wire import Exchange, Pool
 TIMEOUT_S = 120.0
 
 
+class ReplyError(Exception):
+    """A request that was expected to succeed did not. One line."""
+
+    def __init__(self, record: Record) -> None:
+        super().__init__(f"the server's answer was {record.outcome.value}: {record.error}")
+        self.record = record
+
+
 class Sender:
     """Sends calls to ``target`` over kept connections. ``start_s``: what records count from (``time.perf_counter``).
 
@@ -76,6 +84,13 @@ class Sender:
         else:
             await self._run(exchange, left_s)
         return self._record(reading, call, intended_s, index, turn)
+
+    async def ask(self, call: Call, *, on_text: Callable[[str], None] | None = None) -> Record:
+        """``send`` what is expected to succeed. Raises ``ReplyError``."""
+        record = await self.send(call, on_text=on_text)
+        if not record.is_ok:
+            raise ReplyError(record)
+        return record
 
     def give_up(self, outcome: Outcome, error: str) -> None:
         """Hang up on all that is under way, and send no more: what is asked for from now on ends at once like that."""

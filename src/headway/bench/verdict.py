@@ -1,4 +1,4 @@
-"""Was the promise kept? Counts and exact percentiles over the outcomes of a run.
+"""Was the promise kept? A few counts and percentiles over the records of a run, for the demo and the benchmarks.
 
 The definitions are those of ``policy.slo``. A refused request is not admitted; whatever else goes wrong with one is a
 miss among those admitted.
@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from headway.bench.client import percentile
-from headway.bench.load import Outcome
+from headway.bench.judge import GOOD, Judge
+from headway.bench.record import Outcome, Record
+from headway.bench.statistics import nearest_rank
 from headway.policy.slo import Objective
 
 REFUSED_LATE_S = 0.05
@@ -26,7 +27,8 @@ class Quantiles:
 
     @classmethod
     def of(cls, values: list[float]) -> Quantiles:
-        return cls(len(values), percentile(values, 0.5), percentile(values, 0.95)) if values else cls(0, 0.0, 0.0)
+        ordered = sorted(values)
+        return cls(len(values), nearest_rank(ordered, 0.5), nearest_rank(ordered, 0.95)) if values else cls(0, 0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,29 +68,26 @@ class Verdict:
         return self.in_slo / self.admitted if self.admitted else 1.0
 
 
-def in_slo(outcome: Outcome, objective: Objective) -> bool:
-    """Whether a request finished and kept to its objective."""
-    if outcome.ttft_s is None or outcome.e2e_s is None:
-        return False
-    gaps_s = outcome.gaps_s
-    return not objective.broken(outcome.ttft_s, objective.late_gaps_of(gaps_s), len(gaps_s), outcome.e2e_s)
-
-
-def judge(outcomes: Iterable[Outcome], objective: Objective, seconds: float) -> Verdict:
-    """Hold all ``outcomes`` of ``seconds`` of load against one objective."""
-    offered = list(outcomes)
-    admitted = [each for each in offered if not each.refused]
+def judge(records: Iterable[Record], objective: Objective, seconds: float) -> Verdict:
+    """Hold all ``records`` of ``seconds`` of load against one objective."""
+    offered = list(records)
+    verdict_of = Judge({}, objective)
+    admitted = [each for each in offered if each.outcome is not Outcome.REFUSED]
+    refused = [each for each in offered if each.outcome is Outcome.REFUSED]
     return Verdict(
         seconds=seconds,
         offered=len(offered),
         admitted=len(admitted),
-        refused=len(offered) - len(admitted),
-        refused_late=sum(
-            each.refused and each.reply.ended_s - each.reply.timing.sent_s > REFUSED_LATE_S for each in offered
-        ),
-        failed=sum(each.reply.error is not None for each in admitted),
-        in_slo=sum(in_slo(each, objective) for each in admitted),
-        output_tokens=sum(len(each.reply.timing.tokens_s) for each in admitted),
-        ttft=Quantiles.of([each.waited_s for each in admitted]),
-        itl=Quantiles.of([gap_s for each in admitted for gap_s in each.gaps_s]),
+        refused=len(refused),
+        refused_late=sum(each.ended_s - each.intended_s - each.slip_s > REFUSED_LATE_S for each in refused),
+        failed=sum(not each.is_ok for each in admitted),
+        in_slo=sum(verdict_of(each) == GOOD for each in admitted),
+        output_tokens=sum(sum(each.chunk_tokens) for each in admitted),
+        ttft=Quantiles.of([_waited_s(each) for each in admitted]),
+        itl=Quantiles.of([gap_s for each in admitted for gap_s in each.gaps_s()]),
     )
+
+
+def _waited_s(record: Record) -> float:
+    """Until the first token; if there was none, until nobody waited any more."""
+    return record.ended_s - record.intended_s if record.ttft_s is None else record.ttft_s
