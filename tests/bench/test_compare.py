@@ -135,7 +135,7 @@ def test_what_else_differs_is_said() -> None:
     before, after = run("a", level(records)), run("b", level(records, promise=Objective(ttft_s=0.2)))
     after.target = {"model": "other"}
     after.machine = {"cores": 4}
-    after.workload = {"name": "chat"}
+    after.workload = {"name": "chat", "seed": 7}
     after.levels[0].client = ClientHealth(bound="requests were sent late")
     after.levels[0].state, after.levels[0].reason = "partial", "interrupted"
     found = compare(before, after, [records], [records])

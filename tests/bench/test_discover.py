@@ -118,7 +118,12 @@ def test_an_api_below_another_path() -> None:
 @pytest.mark.parametrize(
     ("status", "body", "key", "line"),
     [
-        (401, {"error": {"message": "no\nkey"}}, None, "wants an API key; give it with --api-key (status 401: no key)"),
+        (
+            401,
+            {"error": {"message": "no\nkey"}},
+            None,
+            "wants an API key: set OPENAI_API_KEY or give --api-key-file (status 401: no key)",
+        ),
         (401, "plain", "secret", "refuses the API key (status 401)"),
         (403, {}, "secret", "refuses the API key (status 403)"),
         (503, {"error": {"message": "Loading model"}}, None, "is not ready (status 503: Loading model)"),

@@ -63,13 +63,15 @@ def compare(
 
 
 _TARGET_FIELDS = ("model", "engine", "version", "api")
+_MAY_DIFFER = {"seed"}
+"""Other prompts of the same kind: what is compared is meant to be more than those."""
 
 
 def _differences(before: Run, after: Run) -> list[str]:
     pairs = [(name, before.target.get(name), after.target.get(name)) for name in _TARGET_FIELDS]
     found = [f"the {name} differs: {old}, then {new}" for name, old, new in pairs if old != new]
     for what, one, two in (("workload", before.workload, after.workload), ("machine", before.machine, after.machine)):
-        names = sorted(name for name in {*one, *two} if one.get(name) != two.get(name))
+        names = sorted(name for name in {*one, *two} - _MAY_DIFFER if one.get(name) != two.get(name))
         if names:
             found.append(f"the {what} differs in {', '.join(names)}")
     if before.definitions != after.definitions:
