@@ -17,6 +17,7 @@ from rich.live import Live as Screen
 from rich.table import Table
 from rich.text import Text
 
+from headway.bench.judge import GOOD, Judge
 from headway.bench.record import Outcome, Record
 from headway.bench.report.wording import NONE, duration, number, share
 from headway.policy.slo import NO_PROMISE, Objective
@@ -77,18 +78,25 @@ class _ClassNow:
 
 
 class Live:
-    """Progress of one level. ``objectives`` by service class; ``seconds``: how long the level takes.
+    """Progress of one level. ``objectives`` by service class, ``default`` for others; ``seconds``: how long it takes.
 
     ``add`` takes each record as it comes, ``tick`` draws if it is time to. As a context manager, it leaves the last
     state on the terminal.
     """
 
     def __init__(
-        self, console: Console, level_name: str, objectives: Mapping[str, Objective], seconds: float, *, title: str = ""
+        self,
+        console: Console,
+        level_name: str,
+        objectives: Mapping[str, Objective],
+        seconds: float,
+        *,
+        default: Objective = NO_PROMISE,
+        title: str = "",
     ) -> None:
         self._console = console
         self._name = f"{title}  {level_name}".strip()
-        self._objectives = objectives
+        self._judge = Judge(objectives, default)
         self._seconds = seconds
         self._classes: dict[str, _ClassNow] = {}
         self._outcomes = dict.fromkeys(Outcome, 0)
@@ -121,26 +129,18 @@ class Live:
 
     def add(self, record: Record) -> None:
         self._outcomes[record.outcome] += 1
-        if record.outcome is Outcome.CUT:
-            return
         self._slip_s = max(self._slip_s * 0.99, record.slip_s)
         self._count_tokens(record)
         state = self._state_of(record.service_class)
-        state.ended += 1
-        ttft_s, e2e_s = record.ttft_s, record.e2e_s
-        if ttft_s is None:
-            return
-        state.ttft.add(record.ended_s, ttft_s)
-        gaps, late = 0, 0
+        verdict = self._judge(record)
+        state.ended += verdict is not None
+        state.good += verdict == GOOD
+        if (ttft_s := record.ttft_s) is not None:
+            state.ttft.add(record.ended_s, ttft_s)
         stride = max(1, math.ceil((len(record.chunk_s) - 1) / GAPS_A_RECORD))
         for at in range(1, len(record.chunk_s), stride):
-            tokens = max(1, record.chunk_tokens[at])
-            gap_s = (record.chunk_s[at] - record.chunk_s[at - 1]) / tokens
-            state.itl.add(record.ended_s, gap_s, tokens)
-        if e2e_s is not None:
-            if state.objective.itl_s is not None:
-                gaps, late = sum(record.chunk_tokens[1:]), state.objective.late_gaps_of(record.gaps_s())
-            state.good += state.objective.broken(ttft_s, late, gaps, e2e_s) is None
+            if tokens := record.chunk_tokens[at]:
+                state.itl.add(record.ended_s, (record.chunk_s[at] - record.chunk_s[at - 1]) / tokens, tokens)
 
     def tick(
         self, now_s: float, *, sent: int | None = None, in_flight: int | None = None, lag_s: float | None = None
@@ -159,7 +159,7 @@ class Live:
     def _state_of(self, name: str) -> _ClassNow:
         if name not in self._classes and len(self._classes) >= CLASSES_MAX:
             name = "others"
-        return self._classes.setdefault(name, _ClassNow(self._objectives.get(name, NO_PROMISE)))
+        return self._classes.setdefault(name, _ClassNow(self._judge.objective(name)))
 
     def _count_tokens(self, record: Record) -> None:
         second = int(record.ended_s)

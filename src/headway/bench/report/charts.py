@@ -7,11 +7,12 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 
 from headway.bench.figures import ClassFigures, Level, Run
+from headway.bench.judge import Judge
 from headway.bench.record import Outcome, Record
 from headway.bench.report.sections import COLORS, Axis, Chart, Color, Mark, Series
 from headway.bench.report.standing import chosen_level, load_of, targets
 from headway.bench.report.wording import PART_WORDS, classes_held, duration, short_name
-from headway.policy.slo import TARGET_ATTAINMENT
+from headway.policy.slo import NO_PROMISE, TARGET_ATTAINMENT, Objective
 
 CLASSES_MAX = len(COLORS)
 CURVES_MAX = 16
@@ -124,6 +125,12 @@ def _target_marks(run: Run, part: str, names: Sequence[str]) -> list[Mark]:
     return list(marks.values())
 
 
+def gap_part(run: Run) -> str:
+    """``itl`` where tokens are counted, else ``chunk_gap``: all that can be told."""
+    found = [part for level in run.levels for each in level.classes for part in each.latencies]
+    return "chunk_gap" if "chunk_gap" in found and "itl" not in found else "itl"
+
+
 def rate_charts(run: Run) -> list[Chart]:
     """Offered, completed and good requests a second, and attainment, over the load: open and closed loops apart."""
     charts: list[Chart] = []
@@ -199,7 +206,7 @@ def tail_charts(run: Run, records: Records) -> list[Chart]:
     """For TTFT and gaps, and each class that was promised one: the share of them that took longer, a curve a level."""
     charts = []
     chosen = chosen_level(run)
-    for part in ("ttft", "itl"):
+    for part in ("ttft", gap_part(run)):
         names = [name for name in _class_names(run) if _target_of(run, name, part) is not None][:3] or [""]
         for name in names:
             chart = _tail(run, records, part, name, chosen)
@@ -213,10 +220,21 @@ def _target_of(run: Run, name: str, part: str) -> float | None:
     return next((each for each in found if each is not None), None)
 
 
+def judge_of(level: Level) -> Judge:
+    """Holds requests against the targets that a level's figures name."""
+    objectives = {
+        each.name: Objective(ttft_s=each.ttft_target_s, itl_s=each.itl_target_s, e2e_s=each.e2e_target_s)
+        for each in level.classes
+    }
+    return Judge(objectives, objectives.get("", NO_PROMISE))
+
+
 def counted(level: Level, records: Sequence[Record]) -> list[Record]:
     """Those intended in the window of a level, as its figures count them."""
     start_s, end_s = level.window_s
-    return [each for each in records if start_s <= each.intended_s < end_s and each.outcome is not Outcome.CUT]
+    judge = judge_of(level)
+    inside = (each for each in records if start_s <= each.intended_s < end_s)
+    return [each for each in inside if each.outcome is not Outcome.CUT or judge(each) is not None]
 
 
 def _tail(run: Run, records: Records, part: str, name: str, chosen: int | None) -> Chart | None:
@@ -226,7 +244,7 @@ def _tail(run: Run, records: Records, part: str, name: str, chosen: int | None) 
     for number in numbers[::step] + ([chosen] if chosen in numbers and chosen not in numbers[::step] else []):
         here = counted(run.levels[number], records[number])
         here = [each for each in here if not name or each.service_class in (name, "")]
-        values, total = _ttfts(here) if part == "ttft" else _gaps(here)
+        values, total = _ttfts(here) if part == "ttft" else _gaps(here, part)
         if values:
             found.append((number, values, total))
     if not found:
@@ -273,14 +291,13 @@ def _curve(run: Run, number: int, values: list[float], total: int, grid: Sequenc
 
 def _ttfts(records: Sequence[Record]) -> tuple[list[float], int]:
     """Sorted, and of how many: those without a first token count."""
-    return sorted(each.ttft_s for each in records if each.is_ok and each.ttft_s is not None), len(records)
+    return sorted(each.ttft_s for each in records if each.ttft_s is not None), len(records)
 
 
-def _gaps(records: Sequence[Record]) -> tuple[list[float], int]:
-    whole = [each for each in records if each.is_ok]
-    step = max(1, math.ceil(sum(len(each.chunk_s) for each in whole) / GAPS_MAX))
+def _gaps(records: Sequence[Record], part: str) -> tuple[list[float], int]:
+    step = max(1, math.ceil(sum(len(each.chunk_s) for each in records) / GAPS_MAX))
     values: list[float] = []
-    for record in whole[::step]:
-        values += record.gaps_s() if record.is_counted else record.chunk_gaps_s()
+    for record in records[::step]:
+        values += record.gaps_s() if part == "itl" else record.chunk_gaps_s()
     values = sorted(values)
     return values, len(values)

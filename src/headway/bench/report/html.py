@@ -18,7 +18,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from headway.bench.figures import ClassFigures, Run
 from headway.bench.record import Record
 from headway.bench.report import tables
-from headway.bench.report.charts import operating_curve, rate_charts, tail_charts
+from headway.bench.report.charts import gap_part, operating_curve, rate_charts, tail_charts
 from headway.bench.report.over_time import level_charts
 from headway.bench.report.sections import Chart, Choice, Item, Section, Tone
 from headway.bench.report.standing import Verdict, chosen_level, class_standing, keeps, targets, verdict
@@ -138,7 +138,7 @@ def _title(run: Run) -> str:
 
 
 def _sections(run: Run, records: Mapping[int, Sequence[Record]], baseline: Run | None) -> list[Section]:
-    curves = [operating_curve(run, part, baseline=baseline) for part in ("ttft", "itl")]
+    curves = [operating_curve(run, part, baseline=baseline) for part in ("ttft", gap_part(run))]
     load = [*(each for each in curves if each is not None), *rate_charts(run)]
     split = tables.time_split(run, records)
     return [

@@ -5,15 +5,16 @@ from __future__ import annotations
 
 import math
 import statistics
+from bisect import bisect_right
 from collections.abc import Sequence
 
 from headway.bench.figures import Level, Second
-from headway.bench.record import Outcome, Record
-from headway.bench.report.charts import counted, rounded
+from headway.bench.judge import GOOD, Judge
+from headway.bench.record import Record
+from headway.bench.report.charts import counted, judge_of, rounded
 from headway.bench.report.sections import COLORS, Axis, Chart, Color, Mark, RasterRow, Series
 from headway.bench.report.standing import targets
 from headway.bench.report.wording import MISS_WORDS, PART_WORDS, classes_held, duration
-from headway.policy.slo import NO_PROMISE, Objective
 
 STALLS_A_ROW = 8
 STALL_FACTOR = 4.0
@@ -22,11 +23,25 @@ NAME_CHARACTERS_MAX = 80
 LEAST_SLIP_S = 1e-5
 """Less is drawn as this: the axis is logarithmic."""
 
-_SERVER_COUNTS: tuple[tuple[str, str, Color], ...] = (
-    ("running", "running (batch)", "a"),
-    ("waiting", "waiting", "b"),
-    ("batch_limit", "batch limit", "d"),
+_SERVER_CHARTS: tuple[tuple[str, Axis, tuple[tuple[str, str, Color], ...]], ...] = (
+    ("Batch and queue", Axis(label="requests"), (("running", "running (batch)", "a"), ("waiting", "waiting", "b"))),
+    (
+        "KV memory in use",
+        Axis(label="share in use", unit="share", most=1.0),
+        (("kv_usage", "KV memory in use", "d"),),
+    ),
+    (
+        "Prompt and output tokens",
+        Axis(label="tokens a second"),
+        (("prompt_rate", "prompt", "e"), ("generation_rate", "output", "c")),
+    ),
+    (
+        "Refused and preempted",
+        Axis(label="since the start"),
+        (("shed", "refused", "undecided"), ("preemptions", "preempted", "missed")),
+    ),
 )
+_ONLY_IF_ANY = ("Refused and preempted",)
 
 
 def level_charts(level: Level, records: Sequence[Record], *, points: int, rows: int) -> list[Chart]:
@@ -139,42 +154,29 @@ def _tokens(seconds: Sequence[Second], x_values: list[float], dimmed: list[tuple
 
 
 def _server(level: Level, points: int, dimmed: list[tuple[float, float]]) -> list[Chart]:
+    """What the server said of itself, in as many charts as it has kinds of numbers for."""
     scraped = level.scraped
     if scraped is None or not scraped.at_s:
         return []
     step = max(1, math.ceil(len(scraped.at_s) / points))
-    x_values = [rounded(each) or 0.0 for each in scraped.at_s[::step]]
-
-    def of(name: str) -> list[float | None]:
-        return [rounded(each) for each in scraped.series[name][::step]]
-
-    counts = [
-        Series(label=label, values=of(name), color=color, style="steps")
-        for name, label, color in _SERVER_COUNTS
-        if any(each is not None for each in scraped.series.get(name, ()))
-    ]
     charts = []
-    if counts:
-        charts.append(
-            Chart(
-                title=f"Batch and queue ({scraped.engine}'s own numbers)",
-                x=TIME,
-                y=Axis(label="requests"),
-                x_values=x_values,
-                series=counts,
-                sync="time",
-                dimmed=dimmed,
-                height=190,
+    for title, y, lines in _SERVER_CHARTS:
+        series = [
+            Series(
+                label=label, values=[rounded(each) for each in scraped.series[name][::step]], color=color, style="steps"
             )
-        )
-    if any(each is not None for each in scraped.series.get("kv_usage", ())):
+            for name, label, color in lines
+            if any(each is not None for each in scraped.series.get(name, ()))
+        ]
+        if not series or (title in _ONLY_IF_ANY and not any(any(each.values) for each in series)):
+            continue
         charts.append(
             Chart(
-                title=f"KV memory in use ({scraped.engine}'s own number)",
+                title=f"{title} ({scraped.engine}'s own numbers)",
                 x=TIME,
-                y=Axis(label="share in use", unit="share", most=1.0),
-                x_values=x_values,
-                series=[Series(label="KV memory in use", values=of("kv_usage"), color="d", style="steps")],
+                y=y,
+                x_values=[rounded(each) or 0.0 for each in scraped.at_s[::step]],
+                series=series,
                 sync="time",
                 dimmed=dimmed,
                 height=190,
@@ -192,11 +194,11 @@ def _client(
     is_wide: bool,
 ) -> list[Chart]:
     """How late requests were sent: what the client itself added."""
-    start_s, step_s = seconds[0].at_s, seconds[0].step_s
+    edges = [each.at_s for each in seconds]
     worst: list[float | None] = [None] * len(seconds)
     for record in records:
-        at = int((record.intended_s - start_s) / step_s)
-        if 0 <= at < len(worst) and record.sent_s is not None:
+        at = max(0, bisect_right(edges, record.intended_s) - 1)
+        if record.sent_s is not None:
             worst[at] = max(worst[at] or LEAST_SLIP_S, record.slip_s)
     if not any(worst):
         return []
@@ -219,24 +221,17 @@ def _client(
 def request_raster(level: Level, records: Sequence[Record], *, rows: int) -> Chart | None:
     """``rows`` requests in the order in which they were to be sent, around the one that waited longest for its first
     token: what stood in whose way is seen only between neighbours."""
-    inside = counted(level, records) or [each for each in records if each.outcome is not Outcome.CUT]
-    ordered = sorted(inside, key=lambda each: each.intended_s)
+    ordered = sorted(counted(level, records) or records, key=lambda each: each.intended_s)
     if not ordered:
         return None
     worst = max(range(len(ordered)), key=lambda at: ordered[at].ttft_s or 0.0)
     start = max(0, min(worst - rows // 2, len(ordered) - rows))
     shown = ordered[start : start + rows]
-    objectives = {
-        held.name: Objective(ttft_s=held.ttft_target_s, itl_s=held.itl_target_s, e2e_s=held.e2e_target_s)
-        for held in level.classes
-    }
+    judge = judge_of(level)
     itl = next((each.latencies["itl"] for each in level.classes if "itl" in each.latencies), None)
     gaps = [gap_s for each in shown for gap_s in each.chunk_gaps_s()]
     median_s = itl.p50 if itl is not None else statistics.median(gaps) if gaps else 0.0
-    raster = [
-        _raster_row(record, objectives.get(record.service_class, objectives.get("", NO_PROMISE)), median_s)
-        for record in shown
-    ]
+    raster = [_raster_row(record, judge, median_s) for record in shown]
     some = (
         f"{len(shown)} of {len(ordered)} requests, around the one that waited longest"
         if start or len(shown) < len(ordered)
@@ -254,8 +249,8 @@ def request_raster(level: Level, records: Sequence[Record], *, rows: int) -> Cha
     )
 
 
-def _raster_row(record: Record, objective: Objective, median_s: float) -> RasterRow:
-    stall_s = max(STALL_FACTOR * median_s, objective.itl_s or 0.0)
+def _raster_row(record: Record, judge: Judge, median_s: float) -> RasterRow:
+    stall_s = max(STALL_FACTOR * median_s, judge.objective(record.service_class).itl_s or 0.0)
     gaps = sorted(
         ((gap_s, at_s) for gap_s, at_s in zip(record.chunk_gaps_s(), record.chunk_s, strict=False) if gap_s > stall_s),
         reverse=True,
@@ -272,17 +267,14 @@ def _raster_row(record: Record, objective: Objective, median_s: float) -> Raster
         stalls=[
             round(each, 4) for gap_s, at_s in sorted(gaps, key=lambda gap: gap[1]) for each in (at_s, at_s + gap_s)
         ],
-        miss=_miss(record, objective),
+        miss=_miss(judge(record)),
     )
 
 
-def _miss(record: Record, objective: Objective) -> str:
-    ttft_s, e2e_s = record.ttft_s, record.e2e_s
-    if not record.is_ok or ttft_s is None or e2e_s is None:
-        return MISS_WORDS.get(str(record.outcome), str(record.outcome))
-    gaps = list(record.gaps_s())
-    part = objective.broken(ttft_s, objective.late_gaps_of(gaps), len(gaps), e2e_s)
-    return "" if part is None else MISS_WORDS[part]
+def _miss(found: str | None) -> str:
+    if found is None:
+        return MISS_WORDS["cut"]
+    return "" if found == GOOD else MISS_WORDS.get(found, found)
 
 
 PARTS_OF_TIME: tuple[tuple[str, Color], ...] = (

@@ -90,7 +90,8 @@ def missed_anyway(figures: ClassFigures, part: str, target_s: float) -> str:
     found = figures.latencies.get(part)
     if found is None or found.p95 > target_s or keeps(figures, part, target_s):
         return ""
-    return "of whole replies; late or never with misses"
+    with_misses = "never" if found.p95_with_misses is None else duration(found.p95_with_misses)
+    return f"with misses: {with_misses}"
 
 
 def level_details(run: Run) -> list[Fold]:
@@ -132,7 +133,8 @@ def _latencies(figures: ClassFigures, definitions: Mapping[str, str]) -> Table:
         columns=("latency", "n", "mean", "p50", "p90", "p95", "95 % interval of p95", "p99", "max", "target p95"),
         rows=rows,
         caption=f"Latencies, {class_name(figures)}",
-        note="Of whole replies alone; exact quantiles (nearest rank).",
+        note="Over the n requests, or gaps, that have one; exact quantiles (nearest rank). Where p95 is marked as "
+        "missed though within its target, those refused or failed count as never served.",
     )
 
 

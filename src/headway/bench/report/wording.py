@@ -5,6 +5,8 @@ from __future__ import annotations
 from headway.bench.figures import ClassFigures, ClientHealth, Level, Quantiles
 
 NONE = "–"
+NAME_MAX = 16
+"""Characters of a name in a chart."""
 
 MISS_WORDS = {
     "ttft": "first token late",
@@ -104,7 +106,7 @@ def short_name(level: Level) -> str:
         return f"{rate:g}/s"
     if isinstance(at_once, int):
         return str(at_once)
-    return level.name[:12]
+    return level.name if len(level.name) <= NAME_MAX else f"{level.name[: NAME_MAX - 1]}…"
 
 
 def class_name(figures: ClassFigures) -> str:
