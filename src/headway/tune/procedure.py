@@ -1,0 +1,333 @@
+"""The whole procedure: batch, tokens in a step, rate, comparison. Each probe is a level, and shown as it happens."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from headway.bench.figures import Level
+from headway.bench.loads import ClosedLoop, Load, OpenLoop
+from headway.bench.record import Record
+from headway.bench.window import life_of
+from headway.policy.slo import TARGET_ATTAINMENT
+from headway.tune.binding import binding
+from headway.tune.engines import Engine, Interrupted, Knobs, interruptible
+from headway.tune.knobs import TokensSearch, score
+from headway.tune.observation import Observation, Verdict
+from headway.tune.observe import Measurement, Promise, observe, with_rate_only
+from headway.tune.rate import rate_search
+from headway.tune.result import Compared, Stage, StepTaken, Tuned, answer, step_taken
+from headway.tune.saturation import Saturation
+from headway.tune.scale import batch_rungs
+from headway.tune.search import Found, Limits, Outcome, Probe, Search
+from headway.tune.wording import sentence
+
+Measure = Callable[[Load, int], Awaitable[tuple[Level, list[Record]]]]
+"""One level: the load, and the seed of its prompts."""
+
+SECONDS_MIN = 4.0
+"""Of a probe."""
+LIVES = 4.0
+"""A probe lasts so many requests' lives at least: the first and the last of them are not measured."""
+WARM_UP_S = 3.0
+WARM_UP_AT_ONCE = 4
+STATIC_MAX = 4
+"""Static points that are compared with the adaptive policy."""
+COMPARED_RATES = (1.0, 1.25)
+"""Of the largest that a static point holds: there, and beyond it."""
+TOKENS_PROBES = 6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """``most``: the largest batch to try. ``probes``: of each search. ``seconds``: the longest a probe may take, unless
+    its requests live too long for that; ``minutes``: all of it. ``tokens``: of a step, to begin with."""
+
+    most: int = 512
+    probes: int = 12
+    seconds: float = 60.0
+    minutes: float = 60.0
+    finds_rate: bool = True
+    compares: bool = True
+    tokens: int | None = None
+
+
+class Show(Protocol):
+    def say(self, line: str) -> None: ...
+
+    def stage(self, stage: Stage, title: str) -> None: ...
+
+    def step(self, step: StepTaken) -> None: ...
+
+
+@dataclass
+class Procedure:
+    """``tuned`` grows as it goes, and is whole after ``run``. ``keep`` is called after each level that is part of it.
+
+    ``clock``: seconds, for the time limit. ``stop``: ends it after the level under way.
+    """
+
+    plan: Plan
+    promise: Promise
+    engine: Engine
+    measure: Measure
+    show: Show
+    tuned: Tuned
+    keep: Callable[[list[Record]], None]
+    stop: asyncio.Event
+    clock: Callable[[], float]
+    at: dict[float, Observation] = field(default_factory=dict)
+    """The last observation of each batch."""
+
+    def __post_init__(self) -> None:
+        self._began_s = self.clock()
+        self._seed = 0
+        self._life_s = 1.0
+        self._rates: dict[float, float] = {}
+        self._levels: dict[float, Level] = {}
+        self._longest = 0
+        self._reason: str | None = None
+        self._tokens = self.plan.tokens
+
+    async def run(self) -> Tuned:
+        """Raises ``StartError`` or ``TargetError`` from the engine; what was measured is in ``tuned`` by then."""
+        try:
+            await self._run()
+        except Interrupted:
+            self._reason = self._reason or "interrupted"
+        finally:
+            if self._reason is not None:
+                self.tuned.state, self.tuned.reason = "partial", self._reason
+        return self.tuned
+
+    async def _run(self) -> None:
+        await self._set(self._first_batch())
+        await self._warm_up(self._first_batch())
+        outcome = await self._find_batch()
+        if outcome.load is not None and self.engine.has_tokens and self._tokens is not None:
+            outcome = await self._tune_tokens(int(outcome.load)) or outcome
+        self._bind(outcome)
+        if outcome.load is not None and self.plan.finds_rate and self.promise.targets:
+            rate = await self._find_rate(outcome.load)
+            if rate is not None and self.engine.has_adaptive and self.plan.compares:
+                await self._compare(int(outcome.load), rate)
+
+    async def _set(self, batch: int) -> None:
+        """The server to a batch; a new one is warmed up."""
+        await interruptible(self.engine.use(Knobs(batch=batch, tokens=self._tokens)), self.stop)
+        if self.engine.is_restarted and self._rates:
+            await self._warm_up(batch)
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest prompt and answer together."""
+        return self._longest
+
+    def _first_batch(self) -> int:
+        return 1 if self.engine.is_restarted else min(WARM_UP_AT_ONCE, self.plan.most)
+
+    # ---- batch -------------------------------------------------------------------------------------------------------
+
+    async def _find_batch(self, first: int = 1) -> Outcome:
+        plan, targets = self.plan, self.promise.targets
+        limits = Limits(probes=plan.probes, most=plan.most)
+        rungs = [first, *(rung for rung in batch_rungs(plan.most) if rung > first)]
+        search = Search(targets, limits, rungs) if targets else Saturation(limits, first=first)
+        self.show.stage("batch", f"Requests at once, up to {plan.most} ({self.engine.how})")
+        outcome = await self._search("batch", search)
+        self.tuned.batch = answer(
+            outcome,
+            probes=len(search.steps),
+            sentence=sentence("batch", outcome, plan.most),
+            at=self.at.get(outcome.load or 0.0),
+            targets=search.targets,
+        )
+        self.show.say(self.tuned.batch.sentence)
+        return outcome
+
+    async def _search(self, stage: Stage, search: Search | Saturation) -> Outcome:
+        pools: dict[float, list[Measurement]] = {}
+        while self._may_go_on(search) and (probe := search.next()) is not None:
+            pool = pools.setdefault(probe.load, [])
+            if stage == "batch":
+                await self._set(int(probe.load))
+            level, records = await self._level(self._load_of(stage, probe))
+            found = Measurement(level, records)
+            seen = observe([*pool, found], self.promise)
+            if seen.void is None:
+                pool.append(found)
+                if stage == "batch":
+                    self._learn(probe.load, seen, records)
+            verdict = search.tell(probe, with_rate_only(seen) if stage == "rate" else seen)
+            self._keep_step(stage, probe, seen, verdict, search.targets)
+            if stage == "batch":
+                self._levels[probe.load] = level
+        outcome = search.outcome()
+        if outcome.found is Found.CUT and outcome.reason is not None:
+            self._reason = self._reason or outcome.reason
+        return outcome
+
+    def _may_go_on(self, search: Search | Saturation) -> bool:
+        if not self._has_time():
+            search.stop(self._reason or "")
+            return False
+        return True
+
+    def _has_time(self) -> bool:
+        if self.stop.is_set():
+            self._reason = self._reason or "interrupted"
+        elif self.clock() - self._began_s > 60.0 * self.plan.minutes:
+            self._reason = self._reason or f"{self.plan.minutes:g} minutes are over"
+        return self._reason is None
+
+    def _load_of(self, stage: Stage, probe: Probe) -> Load:
+        if stage == "rate":
+            return OpenLoop(rate=probe.load, seconds=self._seconds(probe.samples, probe.load))
+        batch = int(probe.load)
+        return ClosedLoop(concurrency=batch, seconds=self._seconds(probe.samples, self._rate_at(batch)))
+
+    def _seconds(self, samples: int, rate: float) -> float:
+        """For so many requests in the steady part, as far as one can know before."""
+        wanted = samples / max(rate, 1e-3) + 2.0 * self._life_s
+        return max(SECONDS_MIN, LIVES * self._life_s, min(wanted, self.plan.seconds))
+
+    def _rate_at(self, batch: float) -> float:
+        """Requests a second at a batch: less than in proportion to the nearest that was measured."""
+        if not self._rates:
+            return 1.0 / self._life_s
+        near = min(self._rates, key=lambda load: abs(math.log(load / batch)))
+        return self._rates[near] * math.sqrt(batch / near)
+
+    def _learn(self, load: float, seen: Observation, records: Sequence[Record]) -> None:
+        self.at[load] = seen
+        self._rates[load] = seen.requests_per_s or 1.0 / self._life_s
+        self._life_s = max(life_of(records), 1e-3)
+        self._longest = max(self._longest, *(each.prompt_tokens + each.max_tokens for each in records))
+
+    async def _warm_up(self, at_once: int) -> None:
+        """What a server does but once (compile, allocate, learn) is not measured. Tells how long requests take."""
+        seconds = min(max(WARM_UP_S, 1.5 * self._life_s), self.plan.seconds)
+        self._seed += 1
+        _, records = await self.measure(ClosedLoop(concurrency=at_once, seconds=seconds, ramp_s=0.0), self._seed)
+        self._life_s = life_of(records) or self._life_s
+        self._longest = max([self._longest, *(each.prompt_tokens + each.max_tokens for each in records)])
+
+    async def _level(self, load: Load) -> tuple[Level, list[Record]]:
+        self._seed += 1
+        level, records = await self.measure(load, self._seed)
+        self.tuned.run.levels.append(level)
+        self.keep(records)
+        return level, records
+
+    def _keep_step(
+        self, stage: Stage, probe: Probe, seen: Observation, verdict: Verdict, targets: dict[str, float]
+    ) -> None:
+        knobs = Knobs(batch=int(probe.load) if stage == "batch" else None, tokens=self._tokens)
+        level = len(self.tuned.run.levels) - 1
+        step = step_taken(stage, probe, seen, verdict, targets, level=level, knobs=knobs)
+        self.tuned.steps.append(step)
+        self.show.step(step)
+
+    # ---- tokens in a step --------------------------------------------------------------------------------------------
+
+    async def _tune_tokens(self, batch: int) -> Outcome | None:
+        """More or fewer tokens in a step at the batch that was chosen. If other ones are better, the batch is searched
+        once more from there: its outcome."""
+        assert self._tokens is not None
+        targets, first = self.promise.targets, self.at.get(float(batch))
+        first_score = None if first is None else score(first, targets)
+        if first_score is None:
+            return None
+        self.show.stage("tokens", f"Tokens in a step, at batch {batch}")
+        before = self._tokens
+        search = TokensSearch(before, first_score, least=batch, probes=TOKENS_PROBES)
+        while self._has_time() and (tokens := search.next()) is not None:
+            self._tokens = tokens
+            await self._set(batch)
+            probe = Probe(load=float(tokens), samples=Limits().samples, why="the next step")
+            seconds = self._seconds(2 * probe.samples, self._rate_at(batch))
+            level, records = await self._level(ClosedLoop(concurrency=batch, seconds=seconds))
+            seen = observe([Measurement(level, records)], self.promise)
+            search.tell(tokens, score(seen, targets))
+            self._keep_step("tokens", probe, seen, seen.verdict(targets), targets)
+        self._tokens = self.tuned.tokens = search.best
+        self.show.say(f"{search.best} tokens in a step are best at batch {batch}")
+        if search.best == before or not targets or not self._has_time():
+            return None
+        self.at.clear()
+        return await self._find_batch(first=batch)
+
+    # ---- rate --------------------------------------------------------------------------------------------------------
+
+    async def _find_rate(self, batch: float) -> float | None:
+        seen = self.at.get(batch) or self.at[min(self.at, key=lambda load: abs(load - batch))]
+        if seen.requests_per_s <= 0.0:
+            return None
+        await self._set(int(batch))
+        search = rate_search(seen.requests_per_s, probes=self.plan.probes)
+        self.show.stage("rate", f"Requests a second, coming as they come, kept to {TARGET_ATTAINMENT:.0%}")
+        outcome = await self._search("rate", search)
+        at = next((step.observation for step in reversed(search.steps) if step.probe.load == outcome.load), None)
+        self.tuned.rate = answer(
+            outcome,
+            probes=len(search.steps),
+            sentence=sentence("rate", outcome, search.limits.most),
+            at=at,
+            targets=search.targets,
+        )
+        self.show.say(self.tuned.rate.sentence)
+        return outcome.load
+
+    # ---- what binds, and what the adaptive policy does ---------------------------------------------------------------
+
+    def _bind(self, outcome: Outcome) -> None:
+        if outcome.found is Found.CLIENT:
+            self.tuned.binding = {"resource": "client", "why": "beyond the point this client was the limit"}
+            return
+        load = outcome.high if outcome.high is not None else max(self.at, default=None)
+        level = None if load is None else self._levels.get(load)
+        if level is None or load is None:
+            return
+        found = binding(level, outcome.part, at_once=int(load))
+        self.tuned.binding = {"resource": found.resource.value, "why": found.why}
+
+    async def _compare(self, batch: int, rate: float) -> None:
+        """Every static point near the one chosen, and the adaptive policy, at the rate found and beyond it."""
+        nearest = sorted({batch, *(int(load) for load in self.at)}, key=lambda load: abs(math.log(load / batch)))
+        statics = sorted(nearest[:STATIC_MAX])
+        self.show.stage("compare", f"The adaptive policy beside static batches {', '.join(map(str, statics))}")
+        for share in COMPARED_RATES:
+            for static in (None, *statics):
+                if not self._has_time():
+                    return
+                await self._compare_one(static, share * rate)
+
+    async def _compare_one(self, static: int | None, rate: float) -> None:
+        if static is None:
+            await interruptible(self.engine.use_adaptive(), self.stop)
+        else:
+            await self._set(static)
+        level, _ = await self._level(OpenLoop(rate=rate, seconds=self._seconds(3 * Limits().samples, rate)))
+        if not level.classes:
+            return
+        figures = level.classes[0]
+        ttft, itl = figures.latencies.get("ttft"), figures.latencies.get("itl")
+        row = Compared(
+            setting="adaptive" if static is None else f"static, batch {static}",
+            is_adaptive=static is None,
+            rate=rate,
+            level=len(self.tuned.run.levels) - 1,
+            attainment=figures.attainment,
+            attainment_low=figures.attainment_low,
+            attainment_high=figures.attainment_high,
+            goodput=figures.goodput,
+            throughput=figures.throughput,
+            ttft_p95_s=None if ttft is None else ttft.p95,
+            itl_p95_s=None if itl is None else itl.p95,
+        )
+        self.tuned.compared.append(row)
+        kept = "-" if row.attainment is None else f"{row.attainment:.1%}"
+        self.show.say(f"{rate:.3g} requests/s, {row.setting}: {kept} in SLO, {row.goodput:.3g} in SLO a second")

@@ -1,0 +1,75 @@
+"""What was found, in sentences; and a step in one line."""
+
+from __future__ import annotations
+
+from headway.bench.report.wording import duration, number, share
+from headway.tune.observation import SHARES
+from headway.tune.result import PartSeen, StepTaken
+from headway.tune.search import Found, Outcome
+
+PART_WORDS = {"ttft": "TTFT", "itl": "ITL", "e2e": "E2E", "failures": "failed", "misses": "out of SLO"}
+
+
+def part_name(part: str) -> str:
+    """``conversational ttft`` is "conversational TTFT"."""
+    name, _, word = part.rpartition(" ")
+    return f"{name} {PART_WORDS.get(word, word)}".strip()
+
+
+def part_value(part: str, value: float | None) -> str:
+    return "no end" if value is None else share(value) if part in SHARES else duration(value)
+
+
+def load_name(stage: str, load: float) -> str:
+    if stage == "tokens":
+        return f"{load:g} tokens a step"
+    return f"{load:.3g} requests/s" if stage == "rate" else f"batch {load:g}"
+
+
+def part_said(part: str, seen: PartSeen) -> str:
+    """``ITL 41 ms (39 to 44 ms, target 100 ms)``."""
+    low, high = part_value(part, seen.low), part_value(part, seen.high)
+    interval = f"{low} or more" if seen.high is None else f"{low} to {high}"
+    return f"{part_name(part)} {part_value(part, seen.value)} ({interval}; target {part_value(part, seen.target)})"
+
+
+def step_line(step: StepTaken) -> str:
+    """Without its verdict."""
+    if step.void is not None:
+        return f"{load_name(step.stage, step.load)}: {step.void}"
+    parts = [part_said(part, seen) for part, seen in step.parts.items() if part != "failures" or seen.value]
+    figures = f"{number(step.throughput)} tokens/s, n {step.samples}"
+    return f"{load_name(step.stage, step.load)}: {', '.join([*parts, figures])}"
+
+
+def skipped_line(step: StepTaken) -> str:
+    """Empty if none was."""
+    if not step.skipped:
+        return ""
+    return f"skipped {', '.join(f'{load:g}' for load in step.skipped)}: {step.why}"
+
+
+def sentence(stage: str, outcome: Outcome, most: float) -> str:
+    def named(load: float | None) -> str:
+        return "nothing" if load is None else load_name(stage, load)
+
+    kept, broken = named(outcome.low), named(outcome.high)
+    part = part_name(outcome.part) if outcome.part else "the promise"
+    match outcome.found:
+        case Found.POINT if outcome.part == "throughput":
+            return f"{named(outcome.load)}: more at once brings no more tokens a second"
+        case Found.POINT:
+            return f"{named(outcome.load)} keeps the promise; at {broken} {part} breaks it"
+        case Found.UNDECIDED:
+            sure = f"it is surely kept at {kept}" if outcome.low else "it is nowhere surely kept"
+            beyond = f"and surely broken at {broken}" if outcome.high is not None else "and nowhere surely broken"
+            return f"undecided: {named(outcome.load)} is the best estimate; {sure} {beyond}"
+        case Found.NONE:
+            return f"no point: {part} is beyond its target at {broken} already"
+        case Found.OPEN:
+            return f"{named(outcome.load)} keeps the promise, and no more than {most:g} was tried"
+        case Found.CLIENT:
+            return f"at least {named(outcome.load)}: beyond it this client was the limit, not the server"
+        case _:
+            so_far = f"; {named(outcome.low)} keeps the promise" if outcome.low is not None else ""
+            return f"ended before it could tell ({outcome.reason or 'no probes left'}){so_far}"
