@@ -68,8 +68,9 @@ class Side:
         self.figures = {each.name: each for each in level.classes}
         self.asked = in_window(records, level.window_s)
         self.seconds = level.window_s[1] - level.window_s[0]
-        life_s = life_of(self.asked)
-        self.stretches = min(STRETCHES_MAX, max(1, math.floor(self.seconds / life_s))) if life_s else STRETCHES_MAX
+        self.life_s = life_of(self.asked)
+        lives = self.seconds / self.life_s if self.life_s else STRETCHES_MAX
+        self.stretches = min(STRETCHES_MAX, max(1, math.floor(lives)))
         self.critical = student_t(NORMAL_99, max(self.stretches, STRETCHES_MIN) - 1)
 
     @property
@@ -238,8 +239,8 @@ def _change(before: Side, after: Side, values: Sequence[float], interval: Interv
 
 
 def _too_short(before: Side, after: Side) -> str:
-    lives = min(before.stretches, after.stretches)
-    return f"the window is {lives} request lives long; it takes {STRETCHES_MIN} to know how a figure varies"
+    seconds, life_s = min(before.seconds, after.seconds), max(before.life_s, after.life_s)
+    return f"{seconds:.3g} s are too short to know how a figure varies: it takes {STRETCHES_MIN * life_s:.3g} s"
 
 
 def rates(before: Side, after: Side, service_class: str) -> list[Change]:
