@@ -7,6 +7,7 @@ said wrongly; 3 the client was what limited the run; 130 interrupted. What was m
 from __future__ import annotations
 
 import os
+import secrets
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -30,6 +31,7 @@ from headway.policy.slo import Objective
 
 KEY_VARIABLE = "OPENAI_API_KEY"
 LEVELS_MAX = 64
+SEEDS = 1_000_000
 
 _SERVER = Group("Server", sort_key=1)
 _LOAD = Group("Load", sort_key=2)
@@ -60,10 +62,10 @@ def bench(
     seconds: Annotated[float, Parameter(group=_LOAD)] = 60.0,
     warm_up_s: Annotated[float, Parameter(group=_LOAD)] = 0.0,
     processes: Annotated[int | None, Parameter(group=_LOAD)] = None,
-    workload: Annotated[str, Parameter(group=_CALLS)] = "chat",
+    workload: Annotated[str | None, Parameter(group=_CALLS)] = None,
     tokenizer: Annotated[str, Parameter(group=_CALLS)] = "auto",
     no_stream: Annotated[bool, Parameter(group=_CALLS)] = False,
-    seed: Annotated[int, Parameter(group=_CALLS)] = 0,
+    seed: Annotated[int | None, Parameter(group=_CALLS)] = None,
     ttft: Annotated[float | None, Parameter(group=_PROMISE)] = None,
     itl: Annotated[float | None, Parameter(group=_PROMISE)] = None,
     e2e: Annotated[float | None, Parameter(group=_PROMISE)] = None,
@@ -111,13 +113,15 @@ def bench(
     processes
         Load generator processes; by the load and the cores if not given.
     workload
-        What is asked for: a name or a specification, see `headway bench workloads`.
+        What is asked for: a name or a specification, see `headway bench workloads`. If not given: chat, or short if
+        the server's context is too small for that.
     tokenizer
         What counts tokens: auto, server (its /tokenize), bundled, or a tokenizer.json.
     no_stream
         Ask for whole answers: then there is an end-to-end time and nothing else.
     seed
-        The same seed makes the same requests at the same times. Each level has prompts of its own.
+        The same seed makes the same requests at the same times; each level has prompts of its own. Another one each
+        time if not given, or the server would find the last run's prompts in its cache.
     ttft
         Promised time to the first token at p95 (milliseconds), in place of the class's.
     itl
@@ -154,7 +158,7 @@ def bench(
             loads=_loads(rate, concurrency, arrivals, cv, seconds),
             objectives=objectives,
             default_class=service_class,
-            seed=seed,
+            seed=secrets.randbelow(SEEDS) if seed is None else seed,
             processes=processes,
             timeout_s=timeout_s,
             warm_up_s=warm_up_s,

@@ -288,7 +288,7 @@ def _spawn(connection: socket.socket) -> subprocess.Popen[bytes]:
         [sys.executable, "-m", "headway.bench.worker", str(connection.fileno())],
         pass_fds=[connection.fileno()],
         stdin=subprocess.DEVNULL,
-        stdout=sys.stderr,
+        stdout=subprocess.DEVNULL,
         start_new_session=True,
     )
 

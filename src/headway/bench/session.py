@@ -27,16 +27,17 @@ from headway.bench.keeper import Files, Keeper
 from headway.bench.live import Live
 from headway.bench.loads import Load
 from headway.bench.preflight import settle
-from headway.bench.processes import processes_for
+from headway.bench.processes import ProcessError, processes_for
 from headway.bench.report.table import print_run
 from headway.bench.run import Setting, run_level
 from headway.bench.sender import TIMEOUT_S
 from headway.bench.store import new_id
-from headway.bench.target import Target
+from headway.bench.target import Api, Target
 from headway.bench.tokens import Tokens
 from headway.bench.tokens_local import bundled, from_file
 from headway.bench.tokens_server import from_server
 from headway.bench.workload import parse
+from headway.bench.workload_interface import Workload, WorkloadError
 from headway.policy.slo import NO_PROMISE, Objective
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_CLIENT_BOUND, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
@@ -44,6 +45,8 @@ EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_CLIENT_BOUND, EXIT_INTERRUPTED = 0, 1, 2,
 LEVEL_SEEDS = 1000
 """Seeds of a run's levels: each has prompts of its own, or the second level would find the first's in the cache."""
 PREFLIGHT_LEVEL = LEVEL_SEEDS - 1
+USUAL = ("chat", "short")
+"""Workloads for who names none."""
 AUTO, SERVER, BUNDLED = "auto", "server", "bundled"
 """What may count tokens, besides a file."""
 
@@ -53,7 +56,7 @@ class Session:
     """What was asked for. ``objectives`` by service class; ``default_class``: of requests that name none."""
 
     target: Target
-    workload: str
+    workload: str | None
     loads: Sequence[Load]
     objectives: Mapping[str, Objective] = field(default_factory=dict)
     default_class: str = ""
@@ -86,11 +89,16 @@ def run_session(session: Session, files: Files, *, quiet: bool = False) -> int:
     except ValueError as error:
         print(f"headway: {error}", file=sys.stderr)
         return EXIT_USAGE
+    except ProcessError as error:
+        keeper.said.append(f"headway: {error}")
+        keeper.has_failed, is_interrupted = True, False
     except asyncio.CancelledError:
         is_interrupted = True
     run = keeper.run
     if run is None or not run.levels:
-        return EXIT_INTERRUPTED
+        for line in keeper.said:
+            print(line, file=sys.stderr)
+        return EXIT_INTERRUPTED if is_interrupted else EXIT_FAILED
     keeper.finish()
     if not files.is_piped:
         print_run(Console(), run)
@@ -111,7 +119,9 @@ async def _measure(session: Session, keeper: Keeper, console: Console) -> bool:
         keeper.run = run
         for number, load in enumerate(session.loads):
             title = f"{number + 1} of {len(session.loads)}:" if len(session.loads) > 1 else ""
-            with Live(console, load.name, setting.objectives, load.seconds, title=title) as live:
+            with Live(
+                console, load.name, setting.objectives, load.seconds, default=setting.default, title=title
+            ) as live:
                 level, records = await run_level(setting, load, seed=session.level_seed(number), live=live, stop=stop)
             run.levels.append(level)
             keeper.keep(records)
@@ -125,7 +135,7 @@ async def prepare(session: Session, console: Console) -> tuple[Setting, Run]:
     info = await asyncio.to_thread(discover, session.target)
     target = info.target(session.target)
     tokens = await asyncio.to_thread(choose_tokens, session.tokenizer, target, info)
-    workload = parse(session.workload, tokens, api=target.api, context=info.max_model_len)
+    workload = choose_workload(session.workload, tokens, target.api, info.max_model_len)
     first = next(workload.calls(session.level_seed(PREFLIGHT_LEVEL)))
     dialect, given_up = await settle(target, first, is_streaming=session.is_streaming, timeout_s=session.timeout_s)
     for line in given_up:
@@ -169,6 +179,16 @@ def choose_tokens(name: str, target: Target, info: ServerInfo) -> Tokens:
     if name == SERVER or (name == AUTO and info.has_tokenize):
         return from_server(target)
     return bundled() if name in (AUTO, BUNDLED) else from_file(Path(name))
+
+
+def choose_workload(spec: str | None, tokens: Tokens, api: Api, context: int | None) -> Workload:
+    """Raises ``WorkloadError``. None: the first of ``USUAL`` that fits the server's context."""
+    if spec is not None:
+        return parse(spec, tokens, api=api, context=context)
+    for usual in USUAL[:-1]:
+        with contextlib.suppress(WorkloadError):
+            return parse(usual, tokens, api=api, context=context)
+    return parse(USUAL[-1], tokens, api=api, context=context)
 
 
 def describe_machine() -> dict[str, object]:

@@ -15,12 +15,14 @@ from headway.bench.compare import Change, Comparison, Sureness
 from headway.bench.export import read_run
 from headway.bench.figures import Run
 from headway.bench.record import Record
-from headway.bench.report.standing import verdict
-from headway.bench.report.wording import duration, number, share
+from headway.bench.report.standing import standing
+from headway.bench.report.table import MARKS
+from headway.bench.report.wording import duration, number, share, short_name
 from headway.bench.store import Store
 from headway.bench.workload import EXAMPLES, listing, options
 
 STYLES = {Sureness.REAL: "bold", Sureness.NOISE: "dim", Sureness.UNKNOWN: "yellow"}
+LEVELS_SHOWN = 6
 _LATENCIES = ("ttft", "itl", "chunk_gap", "tpot", "e2e", "stall", "queue", "ttfo")
 _BEST_IS_MOST = ("attainment", "goodput", "throughput", "completed")
 
@@ -40,17 +42,17 @@ def run_list(runs: Sequence[Run]) -> RenderableType:
     if not runs:
         return "No runs are kept yet: headway bench URL measures and keeps one."
     table = Table(box=box.SIMPLE)
-    for column in ("run", "when (UTC)", "server", "model", "levels", "result", "note"):
+    for column in ("run", "when (UTC)", "server", "model", "levels", "note"):
         table.add_column(column, overflow="fold")
     for run in runs:
-        levels = ", ".join(level.name for level in run.levels[:3]) + (" ..." if len(run.levels) > 3 else "")
+        levels = [f"{MARKS[standing(level)]} {short_name(level)}" for level in run.levels]
+        kind = "at once" if run.levels and run.levels[0].load.get("kind") == "closed" else ""
         table.add_row(
             run.id,
             run.started_at[:16].replace("T", " "),
-            f"{run.target.get('engine')} {run.target.get('url')}",
+            f"{run.target.get('engine')}, {str(run.target.get('url')).partition('//')[2]}",
             str(run.target.get("model")),
-            levels,
-            verdict(run).headline,
+            f"{'  '.join(levels[:LEVELS_SHOWN])}{' ...' if len(levels) > LEVELS_SHOWN else ''} {kind}",
             run.note,
         )
     return table
