@@ -28,15 +28,17 @@ def doubts(
     *,
     exact_output: bool = True,
     expects_cached: bool = False,
+    template_tokens: int = 0,
 ) -> list[str]:
     """``figures``: of ``records`` in ``window``. ``exact_output``: the server was asked for just so many tokens.
-    ``expects_cached``: the workload means prompts to share prefixes."""
+    ``expects_cached``: the workload means prompts to share prefixes. ``template_tokens``: what the server's chat
+    template adds to a prompt."""
     within = in_window(records, window.span_s)
     whole = [each for each in within if each.is_ok]
     found = [
         f"the window is {window.warning}" if window.warning else None,
         _counts(whole),
-        _prompts(whole),
+        _prompts(whole, template_tokens),
         _lengths(whole) if exact_output else None,
         None if expects_cached else _cached(whole),
         _chunks(whole),
@@ -63,9 +65,10 @@ def _counts(whole: Sequence[Record]) -> str | None:
     return f"the server says it wrote {said} tokens, but {counted} were counted in its streams; the server was believed"
 
 
-def _prompts(whole: Sequence[Record]) -> str | None:
+def _prompts(whole: Sequence[Record], template_tokens: int) -> str | None:
     both = [each for each in whole if each.usage_prompt is not None and each.prompt_tokens]
-    asked, said = sum(each.prompt_tokens for each in both), sum(each.usage_prompt or 0 for each in both)
+    asked = sum(each.prompt_tokens + template_tokens for each in both)
+    said = sum(each.usage_prompt or 0 for each in both)
     if abs(_share(said - asked, asked)) <= MISMATCH_MAX:
         return None
     return (

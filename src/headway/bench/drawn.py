@@ -127,6 +127,10 @@ class Drawn:
     def rate(self) -> float | None:
         return None
 
+    @property
+    def shares_prefixes(self) -> bool:
+        return any(each.prefixes or each.is_conversation for each in self.kinds)
+
     def describe(self) -> dict[str, object]:
         found: dict[str, object] = {"name": self.name, "tokens": self.tokens.source}
         if len(self.kinds) == 1:

@@ -45,6 +45,10 @@ class Listed:
     def rate(self) -> float | None:
         return len(self.items) / self.period_s if self.period_s else None
 
+    @property
+    def shares_prefixes(self) -> bool:
+        return True
+
     def describe(self) -> dict[str, object]:
         found: dict[str, object] = {
             "name": self.name,

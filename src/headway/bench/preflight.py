@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from headway.bench.body import Dialect
 from headway.bench.call import Call
 from headway.bench.record import Outcome, Record
 from headway.bench.sender import Sender
 from headway.bench.target import Target, TargetError
+from headway.bench.workload_interface import TEMPLATE_TOKENS
 
 REJECTED = (400, 404, 405, 415, 422)
 """Statuses by which servers say that they don't take a request as it is."""
@@ -19,8 +20,18 @@ HINTS = {
 }
 
 
-async def settle(target: Target, call: Call, *, is_streaming: bool, timeout_s: float) -> tuple[Dialect, list[str]]:
-    """The richest dialect in which the server takes ``call``, and what is given up with it, a line each.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """``template_tokens``: what the server counts in a prompt beyond the workload's tokens, its chat template mostly.
+    ``given_up``: what can't be had of this server, a line each."""
+
+    dialect: Dialect
+    template_tokens: int = 0
+    given_up: tuple[str, ...] = ()
+
+
+async def settle(target: Target, call: Call, *, is_streaming: bool, timeout_s: float) -> Settled:
+    """The richest dialect in which the server takes ``call``.
 
     Raises ``TargetError`` if there is none, or the reply is not one of the API.
     """
@@ -36,7 +47,7 @@ async def settle(target: Target, call: Call, *, is_streaming: bool, timeout_s: f
         async with Sender(target, dialect, timeout_s=timeout_s) as sender:
             record = await sender.send(replace(call, turns=()))
         if record.is_ok or record.outcome is Outcome.REFUSED:
-            return dialect, _given_up(dialect)
+            return Settled(dialect=dialect, template_tokens=_template_tokens(call, record), given_up=_given_up(dialect))
         first = first or record
         if record.status not in REJECTED:
             break
@@ -45,10 +56,17 @@ async def settle(target: Target, call: Call, *, is_streaming: bool, timeout_s: f
     raise TargetError(f"{target.url}: {first.error or first.outcome.value}" + (f" ({hint})" if hint else ""))
 
 
-def _given_up(dialect: Dialect) -> list[str]:
+def _template_tokens(call: Call, record: Record) -> int:
+    if record.usage_prompt is None or not call.prompt_tokens:
+        return 0
+    more = record.usage_prompt - call.prompt_tokens
+    return more if 0 <= more <= TEMPLATE_TOKENS else 0
+
+
+def _given_up(dialect: Dialect) -> tuple[str, ...]:
     lost = []
     if not dialect.has_exact_output:
         lost.append("the server does not take ignore_eos and min_tokens: answers are as long as the model likes")
     if dialect.is_streaming and not dialect.has_usage:
         lost.append("the server does not tell usage: tokens are counted by chunks")
-    return lost
+    return tuple(lost)

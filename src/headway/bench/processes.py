@@ -80,7 +80,7 @@ async def run_processes(
     """
     options = options or Options()
     parts = _parts(load, processes)
-    plan = Plan(load, workload.calls(options.seed), options.seed)
+    plan = Plan(load, workload.calls(options.seed), options.seed, own_rate=workload.rate)
     async with contextlib.AsyncExitStack() as stack:
         workers = []
         for number, part in enumerate(parts):

@@ -47,6 +47,10 @@ class Replay:
     def rate(self) -> float | None:
         return len(self.rows) / self.period_s if self.period_s else None
 
+    @property
+    def shares_prefixes(self) -> bool:
+        return any(row.blocks for row in self.rows)
+
     def describe(self) -> dict[str, object]:
         found: dict[str, object] = {
             "name": self.name,

@@ -37,7 +37,7 @@ TICK_S = 0.25
 class Setting:
     """What stays the same from level to level. ``objectives`` by service class; ``default`` for calls that name none.
 
-    ``engine``: whose metrics are read; None: nobody's. ``processes``: of the load generator.
+    ``engine``: whose metrics are read; None: nobody's. ``processes``: of the load generator. ``template_tokens``: what the server's chat template adds to a prompt.
     """
 
     target: Target
@@ -47,6 +47,7 @@ class Setting:
     dialect: Dialect = field(default_factory=Dialect)
     timeout_s: float = TIMEOUT_S
     warm_up_s: float = 0.0
+    template_tokens: int = 0
     processes: int = 1
     engine: str | None = None
 
@@ -116,7 +117,15 @@ def _measured(
         classes=classes,
         client=_health(setting, records, stats, elapsed_s),
         timeline=timeline(records, window.span_s, elapsed_s, setting.objectives, setting.default),
-        warnings=doubts(records, window, classes, exact_output=setting.dialect.has_exact_output),
+        warnings=doubts(
+            records,
+            window,
+            classes,
+            exact_output=setting.dialect.has_exact_output
+            and setting.workload.describe().get("exact_output", True) is True,
+            expects_cached=setting.workload.shares_prefixes,
+            template_tokens=setting.template_tokens,
+        ),
     )
     if any(each.has_run_dry for each in stats):
         level.warnings.append("the workload had fewer requests than the time had room for")

@@ -27,10 +27,11 @@ class Planned(msgspec.Struct, kw_only=True):
 class Plan:
     """The calls in the order of their times. ``has_run_dry``: there were fewer than the load has time for.
 
-    Raises ValueError, when made or later, for a trace that has no times.
+    ``own_rate``: of a trace, if it is known; else its first calls are made to find out. Raises ValueError, when made or
+    later, for a trace that has no times.
     """
 
-    def __init__(self, load: Load, calls: Iterator[Call], seed: int) -> None:
+    def __init__(self, load: Load, calls: Iterator[Call], seed: int, *, own_rate: float | None = None) -> None:
         self.has_run_dry = False
         self._calls = calls
         self._numbers = itertools.count()
@@ -40,7 +41,10 @@ class Plan:
         if not isinstance(load, OpenLoop):
             self._times = itertools.repeat(0.0)
         elif load.arrivals == "trace":
-            self._calls, self._stretch = _stretched(calls, load.rate)
+            if own_rate and load.rate:
+                self._stretch = own_rate / load.rate
+            else:
+                self._calls, self._stretch = _stretched(calls, load.rate)
         elif load.arrivals == "constant":
             self._times = (number / load.rate for number in itertools.count())
         else:

@@ -137,15 +137,16 @@ async def prepare(session: Session, console: Console) -> tuple[Setting, Run]:
     tokens = await asyncio.to_thread(choose_tokens, session.tokenizer, target, info)
     workload = choose_workload(session.workload, tokens, target.api, info.max_model_len)
     first = next(workload.calls(session.level_seed(PREFLIGHT_LEVEL)))
-    dialect, given_up = await settle(target, first, is_streaming=session.is_streaming, timeout_s=session.timeout_s)
-    for line in given_up:
+    settled = await settle(target, first, is_streaming=session.is_streaming, timeout_s=session.timeout_s)
+    for line in settled.given_up:
         console.print(line, style="yellow", highlight=False)
     setting = Setting(
         target=target,
         workload=workload,
         objectives=session.objectives,
         default=session.objectives.get(session.default_class, NO_PROMISE),
-        dialect=dialect,
+        dialect=settled.dialect,
+        template_tokens=settled.template_tokens,
         timeout_s=session.timeout_s,
         warm_up_s=session.warm_up_s,
         processes=session.processes or processes_for(session.loads),
@@ -166,7 +167,7 @@ async def prepare(session: Session, console: Console) -> tuple[Setting, Run]:
             "max_model_len": info.max_model_len,
             "streaming": session.is_streaming,
         },
-        workload=workload.describe() | {"seed": session.seed, "tokens": tokens.source},
+        workload=workload.describe() | {"seed": session.seed, "template_tokens": settled.template_tokens},
         machine=describe_machine(),
         versions={"headway": __version__, "python": platform.python_version()},
     )

@@ -30,6 +30,11 @@ class Workload(Protocol):
         """Calls a second on average, by their ``at_s``; None: they have none, and the load decides."""
         ...
 
+    @property
+    def shares_prefixes(self) -> bool:
+        """Prompts begin alike on purpose, or may: what a server finds in its prefix cache is then no mistake."""
+        ...
+
     def describe(self) -> dict[str, object]:
         """For the report: what is drawn or read, and how its tokens are counted. Plain values."""
         ...
