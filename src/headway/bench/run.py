@@ -37,7 +37,8 @@ TICK_S = 0.25
 class Setting:
     """What stays the same from level to level. ``objectives`` by service class; ``default`` for calls that name none.
 
-    ``engine``: whose metrics are read; None: nobody's. ``processes``: of the load generator. ``template_tokens``: what the server's chat template adds to a prompt.
+    ``engine``: whose metrics are read; None: nobody's. ``processes``: of the load generator. ``template_tokens``: what
+    the server's chat template adds to a prompt.
     """
 
     target: Target
