@@ -178,7 +178,7 @@ class Live:
         return ", ".join(said)
 
     def _client(self) -> str:
-        while self._tokens and self._tokens[0][0] < self._now_s - LAST_S:
+        while self._tokens and self._tokens[0][0] <= self._now_s - LAST_S:
             self._tokens.popleft()
         lasting_s = max(1.0, min(float(LAST_S), self._now_s))
         rate = number(round(sum(count for _, count in self._tokens) / lasting_s))
@@ -186,6 +186,8 @@ class Live:
         return f"{rate} tokens/s, sends {duration(self._slip_s)} late{lag}"
 
     def _elapsed(self) -> str:
+        if self._now_s > self._seconds + 1.0:
+            return f"{self._seconds:.0f} s and {self._now_s - self._seconds:.0f} s for the last replies"
         return f"{min(self._now_s, self._seconds):.0f} of {self._seconds:.0f} s"
 
     def _rows(self) -> list[tuple[str, Text, Text, str]]:

@@ -249,7 +249,8 @@ def _tail(run: Run, records: Records, part: str, name: str, chosen: int | None) 
             found.append((number, values, total))
     if not found:
         return None
-    low, high = min(values[0] for _, values, _ in found), max(values[-1] for _, values, _ in found)
+    # What is shorter than all but a hundredth says nothing of a tail.
+    low, high = min(values[len(values) // 100] for _, values, _ in found), max(values[-1] for _, values, _ in found)
     low, high = max(low, high / 1e5, 1e-6), max(high, 1e-5) * 1.001
     grid = [low * (high / low) ** (at / (GRID - 1)) for at in range(GRID)]
     target_s = _target_of(run, name, part)

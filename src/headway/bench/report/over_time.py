@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 import statistics
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from headway.bench.figures import Level, Second
 from headway.bench.judge import GOOD, Judge
@@ -49,14 +49,11 @@ def level_charts(level: Level, records: Sequence[Record], *, points: int, rows: 
     seconds = merged(level.timeline, points)
     charts: list[Chart] = []
     if seconds:
-        dimmed = _outside(level, seconds)
-        x_values = [rounded(each.at_s + each.step_s / 2.0) or 0.0 for each in seconds]
-        charts += [_latency(level, seconds, x_values, dimmed, part) for part in ("ttft", "itl")]
+        span = _Span(level)
+        charts += [_latency(span, seconds, part) for part in ("ttft", "itl")]
         charts = [each for each in charts if any(value is not None for value in each.series[0].values)]
-        charts.append(_requests(seconds, x_values, dimmed))
-        charts.append(_tokens(seconds, x_values, dimmed))
-        charts += _server(level, points, dimmed)
-        charts += _client(level, records, seconds, dimmed, is_wide=len(charts) % 2 == 0)
+        charts += [_requests(span, seconds), _tokens(span, seconds), *_server(span, points)]
+        charts += _client(span, seconds, records, is_wide=len(charts) % 2 == 0)
     raster = request_raster(level, records, rows=rows)
     return charts if raster is None else [*charts, raster]
 
@@ -85,114 +82,105 @@ def _sum(parts: Sequence[Second]) -> Second:
     )
 
 
-def _outside(level: Level, seconds: Sequence[Second]) -> list[tuple[float, float]]:
-    start_s, end_s = level.window_s
-    last_s = seconds[-1].at_s + seconds[-1].step_s
-    if end_s <= start_s:
-        return []
-    return [each for each in ((seconds[0].at_s, start_s), (end_s, last_s)) if each[1] > each[0]]
+class _Span:
+    """The time of a level: the same axis for all its charts, what is outside the window dimmed."""
+
+    def __init__(self, level: Level) -> None:
+        first, last = level.timeline[0], level.timeline[-1]
+        last_s = last.at_s + last.step_s
+        start_s, end_s = level.window_s
+        outside = [(first.at_s, start_s), (end_s, last_s)] if end_s > start_s else []
+        self.level = level
+        self.dimmed = [(low_s, high_s) for low_s, high_s in outside if high_s > low_s]
+        self.axis = Axis(label="time", unit="s", least=first.at_s, most=last_s)
+
+    def chart(
+        self,
+        title: str,
+        y: Axis,
+        x_values: list[float],
+        series: list[Series],
+        *,
+        note: str = "",
+        targets_s: Mapping[str, float] | None = None,
+        is_wide: bool = False,
+    ) -> Chart:
+        aims = targets_s or {}
+        return Chart(
+            title=title,
+            x=self.axis,
+            y=y,
+            x_values=[round(each, 3) for each in x_values],
+            series=series,
+            marks=[
+                Mark(axis="y", value=target_s, label=f"{name or 'target'} {duration(target_s)}")
+                for name, target_s in aims.items()
+            ],
+            note=note,
+            sync="time",
+            pass_below=next(iter(aims.values())) if len(aims) == 1 else None,
+            dimmed=self.dimmed,
+            height=190,
+            is_wide=is_wide,
+        )
 
 
-TIME = Axis(label="time", unit="s")
+def _middles(seconds: Sequence[Second]) -> list[float]:
+    return [each.at_s + each.step_s / 2.0 for each in seconds]
 
 
-def _latency(
-    level: Level, seconds: Sequence[Second], x_values: list[float], dimmed: list[tuple[float, float]], part: str
-) -> Chart:
-    aims = {held.name: target for held in classes_held(level) if (target := targets(held).get(part)) is not None}
-    values = [each.ttft_p95_s if part == "ttft" else each.itl_p95_s for each in seconds]
-    return Chart(
-        title=f"p95 {PART_WORDS[part]}",
-        x=TIME,
-        y=Axis(label=f"p95 {PART_WORDS[part]}", unit="s", log=True),
-        x_values=x_values,
-        series=[Series(label=f"p95 {PART_WORDS[part]}", values=[rounded(each) for each in values], color="a")],
-        marks=[
-            Mark(axis="y", value=target_s, label=f"{name or 'target'} {duration(target_s)}")
-            for name, target_s in aims.items()
-        ],
-        note=f"Of what came in each {duration(seconds[0].step_s)}.",
-        sync="time",
-        pass_below=next(iter(aims.values())) if len(aims) == 1 else None,
-        dimmed=dimmed,
-        height=190,
+def _latency(span: _Span, seconds: Sequence[Second], part: str) -> Chart:
+    aims = {held.name: target for held in classes_held(span.level) if (target := targets(held).get(part)) is not None}
+    values = [rounded(each.ttft_p95_s if part == "ttft" else each.itl_p95_s) for each in seconds]
+    name = f"p95 {PART_WORDS[part]}"
+    return span.chart(
+        name,
+        Axis(label=name, unit="s", log=True),
+        _middles(seconds),
+        [Series(label=name, values=values, color="a")],
+        note=f"Of what came in each {duration(max(each.step_s for each in seconds))}.",
+        targets_s=aims,
     )
 
 
-def _requests(seconds: Sequence[Second], x_values: list[float], dimmed: list[tuple[float, float]]) -> Chart:
+def _requests(span: _Span, seconds: Sequence[Second]) -> Chart:
     series = [Series(label="in flight", values=[float(each.in_flight) for each in seconds], color="a", style="steps")]
-    refused: list[float | None] = [each.refused / each.step_s for each in seconds]
-    failed: list[float | None] = [each.failed / each.step_s for each in seconds]
+    refused: list[float | None] = [rounded(each.refused / each.step_s) for each in seconds]
+    failed: list[float | None] = [rounded(each.failed / each.step_s) for each in seconds]
     if any(refused):
         series.append(Series(label="refused a second", values=refused, color="undecided", style="steps"))
     if any(failed):
         series.append(Series(label="failed a second", values=failed, color="missed", style="steps"))
-    return Chart(
-        title="Requests in flight",
-        x=TIME,
-        y=Axis(label="requests"),
-        x_values=x_values,
-        series=series,
-        sync="time",
-        dimmed=dimmed,
-        height=190,
-    )
+    return span.chart("Requests in flight", Axis(label="requests"), _middles(seconds), series)
 
 
-def _tokens(seconds: Sequence[Second], x_values: list[float], dimmed: list[tuple[float, float]]) -> Chart:
+def _tokens(span: _Span, seconds: Sequence[Second]) -> Chart:
+    name = "output tokens a second"
     rates: list[float | None] = [rounded(each.tokens / each.step_s) for each in seconds]
-    return Chart(
-        title="Throughput",
-        x=TIME,
-        y=Axis(label="output tokens a second"),
-        x_values=x_values,
-        series=[Series(label="output tokens a second", values=rates, color="c", style="steps")],
-        sync="time",
-        dimmed=dimmed,
-        height=190,
-    )
+    series = [Series(label=name, values=rates, color="c", style="steps")]
+    return span.chart("Throughput", Axis(label=name), _middles(seconds), series)
 
 
-def _server(level: Level, points: int, dimmed: list[tuple[float, float]]) -> list[Chart]:
+def _server(span: _Span, points: int) -> list[Chart]:
     """What the server said of itself, in as many charts as it has kinds of numbers for."""
-    scraped = level.scraped
+    scraped = span.level.scraped
     if scraped is None or not scraped.at_s:
         return []
     step = max(1, math.ceil(len(scraped.at_s) / points))
     charts = []
     for title, y, lines in _SERVER_CHARTS:
-        series = [
-            Series(
-                label=label, values=[rounded(each) for each in scraped.series[name][::step]], color=color, style="steps"
-            )
-            for name, label, color in lines
-            if any(each is not None for each in scraped.series.get(name, ()))
-        ]
-        if not series or (title in _ONLY_IF_ANY and not any(any(each.values) for each in series)):
-            continue
-        charts.append(
-            Chart(
-                title=f"{title} ({scraped.engine}'s own numbers)",
-                x=TIME,
-                y=y,
-                x_values=[rounded(each) or 0.0 for each in scraped.at_s[::step]],
-                series=series,
-                sync="time",
-                dimmed=dimmed,
-                height=190,
-            )
-        )
+        series = []
+        for name, label, color in lines:
+            values = [rounded(each) for each in scraped.series.get(name, [])[::step]]
+            if any(each is not None for each in values):
+                series.append(Series(label=label, values=values, color=color, style="steps"))
+        if series and (title not in _ONLY_IF_ANY or any(any(each.values) for each in series)):
+            said = f"{title} ({scraped.engine}'s own numbers)"
+            charts.append(span.chart(said, y, scraped.at_s[::step], series))
     return charts
 
 
-def _client(
-    level: Level,
-    records: Sequence[Record],
-    seconds: Sequence[Second],
-    dimmed: list[tuple[float, float]],
-    *,
-    is_wide: bool,
-) -> list[Chart]:
+def _client(span: _Span, seconds: Sequence[Second], records: Sequence[Record], *, is_wide: bool) -> list[Chart]:
     """How late requests were sent: what the client itself added."""
     edges = [each.at_s for each in seconds]
     worst: list[float | None] = [None] * len(seconds)
@@ -202,17 +190,14 @@ def _client(
             worst[at] = max(worst[at] or LEAST_SLIP_S, record.slip_s)
     if not any(worst):
         return []
+    name = "largest slip"
     return [
-        Chart(
-            title="Client: how late requests were sent",
-            x=TIME,
-            y=Axis(label="largest slip", unit="s", log=True),
-            x_values=[rounded(each.at_s + each.step_s / 2.0) or 0.0 for each in seconds],
-            series=[Series(label="largest slip", values=[rounded(each) for each in worst], color="e", style="steps")],
+        span.chart(
+            "Client: how late requests were sent",
+            Axis(label=name, unit="s", log=True),
+            _middles(seconds),
+            [Series(label=name, values=[rounded(each) for each in worst], color="e", style="steps")],
             note="Small against the latencies above, or the client measures itself.",
-            sync="time",
-            dimmed=dimmed,
-            height=190,
             is_wide=is_wide,
         )
     ]
@@ -239,7 +224,7 @@ def request_raster(level: Level, records: Sequence[Record], *, rows: int) -> Cha
     )
     return Chart(
         title="Single requests",
-        x=TIME,
+        x=Axis(label="time", unit="s"),
         y=Axis(label="request", unit="count"),
         x_values=[min(row.intended_s for row in raster), max(row.end_s for row in raster)],
         note=f"A row for each request, first at the top: {some}.",

@@ -4,6 +4,7 @@ measured."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from headway.bench.figures import ClassFigures, Level, Run
 from headway.bench.record import Record
@@ -35,6 +36,10 @@ TONES: dict[Standing, Tone] = {
 }
 PERCENTILES = (("p50", 0.45, 0.55), ("p95", 0.925, 0.975))
 """Which requests show where the time goes: those around each."""
+IN_SLO = (
+    "whole, with TTFT and E2E within their targets, and the p95 of the request's own gaps within that of ITL; what "
+    "has no target is kept"
+)
 NO_LATENCIES = Paragraph("No reply was whole: there are no latencies.", "missed")
 DETAILS_MAX = 64
 """Levels with a table of their own."""
@@ -51,7 +56,10 @@ def overview(run: Run) -> Table:
         held = classes_held(level)
         for figures in held if len(held) == 1 else [*held, *level.classes[:1]]:
             found = standing(level) if level.client.bound is not None else class_standing(figures)
-            rows.append([level.name + star, class_name(figures), *_overview_cells(figures, found)])
+            cells = _overview_cells(figures, found)
+            if found is Standing.VOID:
+                cells[1:] = _without_tones(cells[1:])
+            rows.append([level.name + star, class_name(figures), *cells])
     return Table(
         columns=(
             "level",
@@ -92,6 +100,10 @@ def missed_anyway(figures: ClassFigures, part: str, target_s: float) -> str:
         return ""
     with_misses = "never" if found.p95_with_misses is None else duration(found.p95_with_misses)
     return f"with misses: {with_misses}"
+
+
+def _without_tones(cells: Sequence[str | Cell]) -> list[str | Cell]:
+    return [each if isinstance(each, str) else replace(each, tone="") for each in cells]
 
 
 def level_details(run: Run) -> list[Fold]:
@@ -145,7 +157,7 @@ def _counts(figures: ClassFigures, definitions: Mapping[str, str]) -> Table:
     rows: list[Row] = [
         ["Requests sent", str(figures.offered), f"{number(figures.request_rate)} a second"],
         ["Whole", str(figures.ok), f"{number(figures.completed_rate)} a second"],
-        [named("In SLO", "goodput"), str(figures.good), f"{number(figures.goodput)} a second (goodput)"],
+        [Cell("In SLO", hint=IN_SLO), str(figures.good), f"{number(figures.goodput)} a second (goodput)"],
         [named("Attainment", "attainment"), share(figures.attainment), f"95 % interval {attainment_interval(figures)}"],
         ["Misses", str(sum(figures.misses.values())), misses(figures)],
         [named("Throughput", "throughput"), number(figures.throughput), "output tokens a second"],
@@ -200,7 +212,8 @@ def how_measured(run: Run) -> list[Item]:
     items: list[Item] = [Table(columns=("what", "is"), rows=rows, caption="Setting", text_columns=2)]
     if run.levels:
         items.append(_windows(run.levels))
-    definitions: list[Row] = [[PART_WORDS.get(key, key.capitalize()), text] for key, text in run.definitions.items()]
+    definitions: list[Row] = [["In SLO", IN_SLO]]
+    definitions += [[PART_WORDS.get(key, key.capitalize()), text] for key, text in run.definitions.items()]
     items.append(Table(columns=("figure", "is"), rows=definitions, caption="Definitions", text_columns=2))
     return items
 

@@ -26,7 +26,7 @@ const said = (value, unit) => {
 };
 const tick = (value, unit) => {
   if (unit === "s") return value && value < 0.9995 ? +(value * 1000).toPrecision(6) + " ms" : +value.toPrecision(6) + " s";
-  return unit === "share" ? +(value * 100).toPrecision(6) + " %" : String(+value.toPrecision(6));
+  return unit === "share" ? +(value * 100).toPrecision(6) + " %" : String(+value.toPrecision(6)).replace(/^\d{5,}/, whole => whole.replace(/\B(?=(\d{3})+$)/g, "\u202f"));
 };
 
 const style = name => getComputedStyle(document.documentElement).getPropertyValue("--" + name).trim();
@@ -71,7 +71,7 @@ const rangeOf = (axis, values, isTime) => {
   let low = usable.length ? Math.min(...usable) : axis.log ? 0.001 : 0;
   let high = usable.length ? Math.max(...usable) : 1;
   if (axis.log) [low, high] = [axis.least ?? low / 1.35, axis.most ?? high * 1.5];
-  else if (isTime) [low, high] = [low, high > low ? high : low + 1];
+  else if (isTime) [low, high] = [axis.least ?? low, Math.max(axis.most ?? high, (axis.least ?? low) + 1e-3)];
   else [low, high] = [0, axis.most ? axis.most * 1.03 : high * 1.12 || 1];
   return [low, high];
 };
