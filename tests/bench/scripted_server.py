@@ -100,7 +100,7 @@ async def scripted_server(
 async def _one(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answer: Callable[[Asked], Awaitable[None]]
 ) -> bool:
-    """False once the client has left."""
+    """False once the client has left, or ``answer`` has raised to hang up."""
     head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
     headers = dict(line.split(": ", 1) for line in head[1:] if line)
     body = json.loads(await reader.readexactly(int(headers["content-length"])))
@@ -115,7 +115,7 @@ async def _one(
     leaving = asyncio.ensure_future(_left(reader))
     try:
         await asyncio.wait({answering, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        return answering.done()
+        return answering.done() and answering.exception() is None
     finally:
         leaving.cancel()
         answering.cancel()

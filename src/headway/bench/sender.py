@@ -100,10 +100,10 @@ class Sender:
 
     async def _run(self, exchange: Exchange, left_s: float) -> None:
         def give_up() -> None:
-            is_connected = exchange.connection is not None
-            what = "not whole" if is_connected else "no connection"
-            outcome = Outcome.TIMEOUT if is_connected else Outcome.CONNECT
-            exchange.give_up(outcome, f"{what} within {self._timeout_s:g} s")
+            if exchange.connection is None and left_s > self._timeout_s / 2:  # else the time went by before it was sent
+                exchange.give_up(Outcome.CONNECT, f"no connection within {self._timeout_s:g} s")
+            else:
+                exchange.give_up(Outcome.TIMEOUT, f"not whole within {self._timeout_s:g} s")
 
         timer = asyncio.get_running_loop().call_later(left_s, give_up)
         self._open.add(exchange)
