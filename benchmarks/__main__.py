@@ -15,6 +15,8 @@ from pathlib import Path
 from benchmarks.machine import describe
 
 BENCHMARKS = {
+    "bench_agreement": "headway bench beside vLLM's, GuideLLM's and AIPerf's clients against one server: do they agree",
+    "bench_cost": "what those clients cost: processor time per streamed token, the most tokens a second from one core",
     "engine": "a real server on random weights at a real shape: speed, memory, and how far from the machine's limits",
     "edge": "the HTTP edge over a fake engine: CPU time per streamed token, and the worst stall of the event loop",
     "policy": "the policies in virtual time: capacity, overload, slack, cost, ablation",
@@ -27,7 +29,7 @@ def main() -> int:
     if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
         print("Benchmarks (python -m benchmarks NAME --help says more):")
         for name, what in BENCHMARKS.items():
-            print(f"  {name:8} {what}")
+            print(f"  {name:15} {what}")
         return 0
     name = sys.argv[1]
     if name not in BENCHMARKS:
