@@ -11,7 +11,7 @@ from headway.bench.judge import Judge
 from headway.bench.record import Outcome, Record
 from headway.bench.report.sections import COLORS, Axis, Chart, Color, Mark, Series
 from headway.bench.report.standing import chosen_level, load_of, targets
-from headway.bench.report.wording import PART_WORDS, classes_held, duration, short_name
+from headway.bench.report.wording import PART_WORDS, classes_held, duration, has_targets, short_name
 from headway.policy.slo import NO_PROMISE, TARGET_ATTAINMENT, Objective
 
 CLASSES_MAX = len(COLORS)
@@ -69,7 +69,8 @@ def operating_curve(run: Run, part: str, *, baseline: Run | None = None) -> Char
         x_values=[rounded(throughput) or 0.0 for throughput, _, _ in points],
         series=series,
         marks=marks,
-        note="A point for each level, with its 95 % interval; ★ is the level chosen. Kept is below the target.",
+        note="A point for each level, with its 95 % interval; ★ is the level chosen."
+        + (" Kept is below the target." if marks else ""),
         sync="operating",
         pass_below=marks[0].value if len(marks) == 1 else None,
     )
@@ -146,29 +147,32 @@ def rate_charts(run: Run) -> list[Chart]:
         x = Axis(label="requests at once" if closed else "requests offered a second")
         x_values = [rounded(place(level)) or 0.0 for level in levels]
         charts.append(_rates(levels, x, x_values, closed))
-        if any(targets(held) for level in levels for held in classes_held(level)):
+        if any(has_targets(held) for level in levels for held in classes_held(level)):
             charts.append(_attainment(levels, x, x_values, closed))
     return charts
 
 
 def _rates(levels: Sequence[Level], x: Axis, x_values: list[float], closed: bool) -> Chart:
     overall = [level.classes[0] for level in levels]
-    series = [
-        Series(label="completed", values=[rounded(each.completed_rate) for each in overall], color="a", style="points"),
-        Series(label="in SLO (goodput)", values=[rounded(each.goodput) for each in overall], color="c", style="points"),
-    ]
+    promised = any(has_targets(held) for level in levels for held in classes_held(level))
+    completed = [rounded(each.completed_rate) for each in overall]
+    series = [Series(label="completed", values=completed, color="a", style="points")]
+    if promised:
+        good = [rounded(each.goodput) for each in overall]
+        series.append(Series(label="in SLO (goodput)", values=good, color="c", style="points"))
     if not closed:
         offered: list[float | None] = [each.request_rate for each in overall]
         series.insert(0, Series(label="offered", values=offered, color="muted", style="thin", is_dashed=True))
     return Chart(
-        title="Goodput",
+        title="Goodput" if promised else "Completed requests",
         x=x,
         y=Axis(label="requests a second"),
         x_values=x_values,
         series=series,
-        note="From completed to in SLO is what came too late."
-        if closed
-        else "From offered to completed is what queues or was refused; from completed to in SLO is what came too late.",
+        note=" ".join(
+            ([] if closed else ["From offered to completed is what queues or was refused."])
+            + (["From completed to in SLO is what came too late."] if promised else [])
+        ),
         sync="load-closed" if closed else "load-open",
     )
 
@@ -274,7 +278,7 @@ def _tail(run: Run, records: Records, part: str, name: str, chosen: int | None) 
             Mark(axis="x", value=target_s, label=f"target {duration(target_s)}"),
             Mark(axis="y", value=1.0 - TARGET_ATTAINMENT, label="5 %"),
         ],
-        note="A curve that passes below the crossing of the two lines keeps its target at p95."
+        note=("A curve that passes below the crossing of the two lines keeps its target at p95." if target_s else "")
         + (" Refused and failed requests took for ever." if part == "ttft" else ""),
         sync=f"tail-{part}",
     )

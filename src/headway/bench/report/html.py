@@ -142,13 +142,20 @@ def _sections(run: Run, records: Mapping[int, Sequence[Record]], baseline: Run |
     load = [*(each for each in curves if each is not None), *rate_charts(run)]
     split = tables.time_split(run, records)
     return [
-        Section("Where the limit is", load),
-        Section("The tails", tail_charts(run, records)),
+        Section("Where the limit is", _in_pairs(load)),
+        Section("The tails", _in_pairs(tail_charts(run, records))),
         Section("Where the time goes", [] if split is None else [split]),
         Section("Over time", _over_time(run, records)),
         Section("All figures", [tables.overview(run), *tables.level_details(run)] if run.levels else []),
         Section("How it was measured", tables.how_measured(run)),
     ]
+
+
+def _in_pairs(charts: list[Chart]) -> list[Chart]:
+    """Two beside each other; the last one alone is wide."""
+    if len(charts) % 2 == 0:
+        return charts
+    return [*charts[:-1], msgspec.structs.replace(charts[-1], is_wide=True)]
 
 
 def _over_time(run: Run, records: Mapping[int, Sequence[Record]]) -> list[Item]:
@@ -188,7 +195,7 @@ def _cards(run: Run) -> list[Card]:
     at = chosen if chosen is not None else max(numbers, key=lambda each: run.levels[each].classes[0].attainment or 0.0)
     level, overall = run.levels[at], run.levels[at].classes[0]
     held = [each for each in classes_held(level) if has_targets(each)]
-    why = "nearest to the promise" if chosen is None else "chosen"
+    why = "nearest to the promise" if chosen is None else "most goodput within the promise" if held else "fastest"
     cards = [Card("Level shown", level.name, why if level.client.bound is None else "not valid: the client's limit")]
     for figures in held or []:
         of_class = f", {figures.name}" if figures.name and len(held) > 1 else ""

@@ -75,9 +75,15 @@ def overview(run: Run) -> Table:
         ),
         rows=rows,
         caption="All levels",
-        note="" if chosen is None else "★ the level chosen: most goodput of those that keep the promise.",
+        note="" if chosen is None else f"★ the level chosen: {_why_chosen(run.levels[chosen])}.",
         text_columns=3,
     )
+
+
+def _why_chosen(level: Level) -> str:
+    if standing(level) is Standing.NO_PROMISE:
+        return "the highest throughput"
+    return "most goodput of those that keep the promise"
 
 
 def _overview_cells(figures: ClassFigures, found: Standing) -> list[str | Cell]:
@@ -125,7 +131,9 @@ def level_details(run: Run) -> list[Fold]:
 def _latencies(figures: ClassFigures, definitions: Mapping[str, str]) -> Table:
     rows: list[Row] = []
     aims = targets(figures)
-    for part, found in figures.latencies.items():
+    order = list(PART_WORDS)
+    for part in sorted(figures.latencies, key=lambda part: order.index(part) if part in order else len(order)):
+        found = figures.latencies[part]
         target_s = aims.get(part)
         tone: Tone = "" if target_s is None else "kept" if keeps(figures, part, target_s) else "missed"
         named = Cell(PART_WORDS.get(part, part), hint=definitions.get(part, ""))

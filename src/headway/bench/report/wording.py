@@ -27,9 +27,9 @@ PART_WORDS = {
     "tpot": "TPOT",
     "stall": "Stall",
     "queue": "Queue",
+    "chunk_gap": "Chunk gap",
     "ttft_sent": "TTFT from real send",
     "ttfo": "Time to first output",
-    "chunk_gap": "Chunk gap",
 }
 
 
