@@ -22,6 +22,7 @@ BENCHMARKS = {
     "policy": "the policies in virtual time: capacity, overload, slack, cost, ablation",
     "promise": "is the promise kept on a real server: the adaptive policy against static settings, in open loop",
     "steptime": "the step-time model on the real engine: its error and coverage, alone and with the speed halved",
+    "tune": "does headway tune find the true points of modelled machines, and on a real engine the same one each time",
 }
 
 

@@ -41,9 +41,9 @@ class Case:
 
     @property
     def slo(self) -> str:
-        """As options of ``headway`` have it, without the class."""
+        """As ``--slo`` has it, without the class: every part is said, since classes have promises of their own."""
         parts = (("ttft", self.objective.ttft_s), ("itl", self.objective.itl_s), ("e2e", self.objective.e2e_s))
-        return ",".join(f"{name}={1000 * value:g}" for name, value in parts if value is not None)
+        return ",".join(f"{name}={'none' if value is None else f'{1000 * value:g}'}" for name, value in parts)
 
     def record(self) -> str:
         """The machine as a file for ``headway serve --engine sim:FILE.toml``."""

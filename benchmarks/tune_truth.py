@@ -180,16 +180,18 @@ def open_level(
     return _mean([run.open(rate, requests, seed) for run, seed in runs])
 
 
-def find_truth(hardware: Hardware, sizes: Sizes, objective: Objective, *, requests: int) -> Truth:
-    """The operating point, from runs of so many requests for each seed."""
+def find_truth(
+    hardware: Hardware, sizes: Sizes, objective: Objective, *, requests: int, with_rate: bool = True
+) -> Truth:
+    """The operating point, from runs of so many requests for each seed. ``with_rate``: else its rate is 0."""
 
     def holds(concurrency: int) -> bool:
         return closed_level(hardware, sizes, objective, concurrency, requests).tails.keep(objective)
 
     concurrency = largest(holds, CONCURRENCY_MAX)
     level = closed_level(hardware, sizes, objective, max(concurrency, 1), requests)
-    if concurrency == 0:
-        return Truth(0, 0.0, level)
+    if concurrency == 0 or not with_rate:
+        return Truth(concurrency, 0.0, level)
 
     def breaks(steps: int) -> bool:
         rate = RATE_TOP * level.requests_per_s * (1.0 + RATE_TOLERANCE) ** -steps

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from benchmarks import tune_cases
+from benchmarks import tune, tune_cases
 from benchmarks.tune_cases import draw_case
-from benchmarks.tune_truth import Sizes, closed_level, find_truth, largest, open_level, p95
+from benchmarks.tune_truth import Sizes, Truth, closed_level, find_truth, largest, open_level, p95
 from headway.policy.plan import ExecutorInfo
 from headway.policy.slo import NO_PROMISE, Objective
 from headway.sim.hardware import LinearHardware
@@ -76,4 +77,40 @@ def test_a_case_is_the_same_for_its_seed_and_its_machine_can_be_served(
     assert isinstance(served, LinearHardware)
     assert served.info.kv_blocks == case.machine.info.kv_blocks
     assert served.decode_context_s == case.machine.decode_context_s
-    assert case.slo.count("=") == 2
+    assert case.slo.count("=") == 3
+    assert case.slo.count("none") == 1
+
+
+def written(tmp_path: Path, **changes: object) -> Path:
+    level = {"client": {"lag_p99_s": 0.004}}
+    steps = [{"verdict": verdict} for verdict in ("pass", "void", "fail")]
+    answer = {"found": "point", "load": 41.0, "probes": 9}
+    whole = {"run": {"levels": [level, {"client": None}]}, "steps": steps, "batch": answer, "rate": None, **changes}
+    path = tmp_path / "tuned.json"
+    path.write_text(json.dumps(whole))
+    return path
+
+
+def test_what_tune_wrote_is_held_against_the_truth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tune_cases, "ROUGH_REQUESTS", 150)
+    tuned = tune.Tuned.read(written(tmp_path))
+    assert tuned == tune.Tuned(tune.Answer("point", 41.0, 9), tune.Answer("missing", None, 0), void=1, lag_s=0.004)
+    assert tuned.batch.error(40) == pytest.approx(0.025)
+    assert tuned.rate.error(3.0) == 1.0
+    assert tuned.rate.error(0.0) == 0.0
+    level = closed_level(PER_SEQUENCE, SIZES, NO_PROMISE, 2, 20)
+    outcome = tune.Outcome(tune_cases.draw_case(4), Truth(40, 10.0, level), tuned)
+    figures = tune.summary([outcome], with_rate=True)
+    assert figures["batch_within_5_percent_in_12_probes"] == 1
+    assert figures["rate_within_10_percent"] == 0
+    assert tune.row(outcome, with_rate=True)["case_04_batch_true"] == 40
+
+
+def test_repeats_are_judged_by_how_far_they_lie_apart() -> None:
+    def once(batch: float | None) -> tune.Tuned:
+        return tune.Tuned(tune.Answer("point", batch, 8), tune.Answer("point", 2.0, 8), void=0, lag_s=0.0)
+
+    figures = tune.repeated([once(20.0), once(21.0), once(22.0)])
+    assert figures["real_batch_spread"] == pytest.approx(2 / 21, abs=1e-4)
+    assert figures["real_batch_within_10_percent"] == figures["real_rate_within_10_percent"] == 1
+    assert tune.repeated([once(None), once(20.0), once(20.0)])["real_batch_within_10_percent"] == 0
