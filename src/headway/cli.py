@@ -223,6 +223,7 @@ def demo() -> int:
 # By its name: what a simulation needs is read when one is asked for.
 app.command("headway.simulate:command", name="simulate", help="See what a policy does with a load, in virtual time.")
 app.command("headway.bench.command:app", name="bench", help="Measure any OpenAI-compatible server.")
+app.command("headway.tune.command:app", name="tune", help="Find the operating point of any OpenAI-compatible server.")
 
 
 class _StartUp:

@@ -122,7 +122,7 @@ def test_an_api_below_another_path() -> None:
             401,
             {"error": {"message": "no\nkey"}},
             None,
-            "wants an API key: set OPENAI_API_KEY or give --api-key-file (status 401: no key)",
+            "wants an API key: set OPENAI_API_KEY or give --key-file (status 401: no key)",
         ),
         (401, "plain", "secret", "refuses the API key (status 401)"),
         (403, {}, "secret", "refuses the API key (status 403)"),

@@ -6,10 +6,8 @@ said wrongly; 3 the client was what limited the run; 130 interrupted. What was m
 
 from __future__ import annotations
 
-import os
-import secrets
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -20,18 +18,15 @@ from headway.bench import shelf
 from headway.bench.compare import compare as compare_runs
 from headway.bench.export import ExportError, run_to_json, write_file, write_run
 from headway.bench.figures import Run
+from headway.bench.given import key_of, objectives_of, seed_of
 from headway.bench.keeper import Files
 from headway.bench.loads import Arrivals, ClosedLoop, Load, OpenLoop
 from headway.bench.report.html import page
 from headway.bench.session import EXIT_FAILED, EXIT_OK, EXIT_USAGE, Session, run_session
 from headway.bench.store import Store, StoreError, default_path
 from headway.bench.target import Api, Target
-from headway.policy.objectives import read_classes
-from headway.policy.slo import Objective
 
-KEY_VARIABLE = "OPENAI_API_KEY"
 LEVELS_MAX = 64
-SEEDS = 1_000_000
 
 _SERVER = Group("Server", sort_key=1)
 _LOAD = Group("Load", sort_key=2)
@@ -53,7 +48,7 @@ def bench(
     *,
     model: Annotated[str | None, Parameter(group=_SERVER)] = None,
     api: Annotated[Api, Parameter(group=_SERVER)] = "chat",
-    api_key_file: Annotated[Path | None, Parameter(group=_SERVER)] = None,
+    key_file: Annotated[Path | None, Parameter(group=_SERVER)] = None,
     timeout_s: Annotated[float, Parameter(group=_SERVER)] = 120.0,
     rate: Annotated[str | None, Parameter(group=_LOAD)] = None,
     concurrency: Annotated[str | None, Parameter(group=_LOAD)] = None,
@@ -93,7 +88,7 @@ def bench(
         As the server calls it; the first that it lists if not given.
     api
         chat or completions.
-    api_key_file
+    key_file
         File with the API key. The variable OPENAI_API_KEY does the same.
     timeout_s
         After so long a request is given up, and is a miss.
@@ -150,15 +145,15 @@ def bench(
         No progress.
     """
     try:
-        objectives = _objectives(service_class, slo, ttft, itl, e2e)
+        objectives = objectives_of(service_class, slo, {"ttft": ttft, "itl": itl, "e2e": e2e})
         session = Session(
-            target=Target.at(url, api=api, model=model or "", key=_api_key(api_key_file)),
+            target=Target.at(url, api=api, model=model or "", key=key_of(key_file)),
             workload=workload,
             tokenizer=tokenizer,
             loads=_loads(rate, concurrency, arrivals, cv, seconds),
             objectives=objectives,
             default_class=service_class,
-            seed=secrets.randbelow(SEEDS) if seed is None else seed,
+            seed=seed_of(seed),
             processes=processes,
             timeout_s=timeout_s,
             warm_up_s=warm_up_s,
@@ -176,18 +171,6 @@ def bench(
     except (ValueError, OSError) as error:
         return _refuse(str(error))
     return run_session(session, files, quiet=quiet)
-
-
-def _objectives(
-    name: str, slo: tuple[str, ...], ttft: float | None, itl: float | None, e2e: float | None
-) -> Mapping[str, Objective]:
-    """By class. Raises ValueError."""
-    given = {"ttft": ttft, "itl": itl, "e2e": e2e}
-    parts = ",".join(f"{part}={value:g}" for part, value in given.items() if value is not None)
-    classes = read_classes({}, (*slo, *((f"{name}:{parts}",) if parts else ())))
-    if name not in classes:
-        raise ValueError(f"--class {name}: there is no such class; there are {', '.join(classes)}")
-    return {each.name: each.objective for each in classes.values()}
 
 
 def _loads(
@@ -216,14 +199,6 @@ def _numbers(option: str, text: str | None) -> list[float]:
         return [float(each) for each in text.split(",")] if text else []
     except ValueError:
         raise ValueError(f"{option} {text}: write a number, or several with commas: 1,2,4") from None
-
-
-def _api_key(path: Path | None) -> str | None:
-    text = os.environ.get(KEY_VARIABLE, "") if path is None else path.read_text(encoding="utf-8")
-    key = text.strip()
-    if not key.isprintable() or " " in key:
-        raise ValueError("an API key is one line without spaces")
-    return key or None
 
 
 def _refuse(message: str) -> int:

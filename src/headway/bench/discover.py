@@ -88,7 +88,7 @@ def _models(target: Target, timeout_s: float) -> list[_Card]:
     except (OSError, http.client.HTTPException) as error:
         raise TargetError(_unreachable(target, error, timeout_s)) from None
     if status in (http.client.UNAUTHORIZED, http.client.FORBIDDEN):
-        said = "refuses the API key" if target.key else "wants an API key: set OPENAI_API_KEY or give --api-key-file"
+        said = "refuses the API key" if target.key else "wants an API key: set OPENAI_API_KEY or give --key-file"
         raise TargetError(f"{target.url} {said} (status {status}{_said(body)})")
     if status == http.client.SERVICE_UNAVAILABLE:
         raise TargetError(f"{target.url} is not ready (status 503{_said(body)}); try again when it is")

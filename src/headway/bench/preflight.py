@@ -14,8 +14,8 @@ from headway.bench.workload_interface import TEMPLATE_TOKENS
 REJECTED = (400, 404, 405, 415, 422)
 """Statuses by which servers say that they don't take a request as it is."""
 HINTS = {
-    401: "set OPENAI_API_KEY or give --api-key-file",
-    403: "set OPENAI_API_KEY or give --api-key-file",
+    401: "set OPENAI_API_KEY or give --key-file",
+    403: "set OPENAI_API_KEY or give --key-file",
     404: "the server may speak the other API: --api chat or --api completions",
 }
 

@@ -5,21 +5,18 @@ Exit codes are those of ``headway bench``.
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, Group, Parameter
 
+from headway.bench.given import key_of, objectives_of, seed_of
 from headway.bench.loads import CONCURRENCY_MAX, ClosedLoop
 from headway.bench.session import EXIT_USAGE, Session
 from headway.bench.store import default_path
 from headway.bench.target import Api, Target
-from headway.policy.objectives import read_classes
-from headway.policy.slo import Objective
 from headway.tune.admin import Admin
 from headway.tune.engines import FILLED_IN
 from headway.tune.knobs import TOKENS_MAX, TOKENS_MIN
@@ -27,7 +24,6 @@ from headway.tune.procedure import Plan
 from headway.tune.process import placeholders
 from headway.tune.session import Asked, run_tune
 
-KEY_VARIABLE = "OPENAI_API_KEY"
 ADMIN_KEY_VARIABLE = "HEADWAY_ADMIN_KEY"
 
 _SERVER = Group("Server", sort_key=1)
@@ -50,7 +46,7 @@ def tune(
     *,
     model: Annotated[str | None, Parameter(group=_SERVER)] = None,
     api: Annotated[Api, Parameter(group=_SERVER)] = "chat",
-    api_key_file: Annotated[Path | None, Parameter(group=_SERVER)] = None,
+    key_file: Annotated[Path | None, Parameter(group=_SERVER)] = None,
     command: Annotated[str | None, Parameter(group=_SERVER)] = None,
     admin_url: Annotated[str | None, Parameter(group=_SERVER)] = None,
     admin_key_file: Annotated[Path | None, Parameter(group=_SERVER)] = None,
@@ -63,9 +59,9 @@ def tune(
     no_rate: Annotated[bool, Parameter(group=_SEARCH)] = False,
     no_compare: Annotated[bool, Parameter(group=_SEARCH)] = False,
     processes: Annotated[int | None, Parameter(group=_SEARCH)] = None,
-    workload: Annotated[str, Parameter(group=_CALLS)] = "chat",
+    workload: Annotated[str | None, Parameter(group=_CALLS)] = None,
     tokenizer: Annotated[str, Parameter(group=_CALLS)] = "auto",
-    seed: Annotated[int, Parameter(group=_CALLS)] = 0,
+    seed: Annotated[int | None, Parameter(group=_CALLS)] = None,
     ttft: Annotated[float | None, Parameter(group=_PROMISE)] = None,
     itl: Annotated[float | None, Parameter(group=_PROMISE)] = None,
     e2e: Annotated[float | None, Parameter(group=_PROMISE)] = None,
@@ -91,7 +87,7 @@ def tune(
         As the server calls it; the first that it lists if not given.
     api
         chat or completions.
-    api_key_file
+    key_file
         File with the API key. The variable OPENAI_API_KEY does the same.
     command
         How the server is started. It is, anew for each point: "vllm serve MODEL --max-num-seqs {batch}", and with
@@ -120,11 +116,12 @@ def tune(
     processes
         Load generator processes; by the cores if not given.
     workload
-        What is asked for: a name or a specification, see `headway bench workloads`.
+        What is asked for: a name or a specification, see `headway bench workloads`. If not given: chat, or short if
+        the server's context is too small for that.
     tokenizer
         What counts tokens: auto, server (its /tokenize), bundled, or a tokenizer.json.
     seed
-        The same seed makes the same requests. Each probe has prompts of its own.
+        The same seed makes the same requests; each probe has prompts of its own. Another one each time if not given.
     ttft
         Promised time to the first token at p95 (milliseconds), in place of the class's.
     itl
@@ -152,13 +149,13 @@ def tune(
         plan = _plan(max_batch, probes, seconds, minutes, _tokens(command, admin_url, tokens))
         asked = Asked(
             session=Session(
-                target=Target.at(url, api=api, model=model or "", key=_key(api_key_file, KEY_VARIABLE)),
+                target=Target.at(url, api=api, model=model or "", key=key_of(key_file)),
                 workload=workload,
                 tokenizer=tokenizer,
                 loads=(ClosedLoop(concurrency=max_batch, seconds=seconds),),
-                objectives=_objectives(service_class, slo, {"ttft": ttft, "itl": itl, "e2e": e2e}),
+                objectives=objectives_of(service_class, slo, {"ttft": ttft, "itl": itl, "e2e": e2e}),
                 default_class=service_class,
-                seed=seed,
+                seed=seed_of(seed),
                 processes=processes,
                 timeout_s=timeout_s,
                 note=note,
@@ -213,24 +210,7 @@ def _tokens(command: str | None, admin_url: str | None, tokens: int | None) -> i
 def _admin(url: str | None, key_file: Path | None) -> Admin | None:
     if url is None:
         return None
-    key = _key(key_file, ADMIN_KEY_VARIABLE)
+    key = key_of(key_file, ADMIN_KEY_VARIABLE)
     if key is None:
         raise ValueError(f"--admin-url needs a key: --admin-key-file, or the variable {ADMIN_KEY_VARIABLE}")
     return Admin(url, key)
-
-
-def _objectives(name: str, slo: tuple[str, ...], given: Mapping[str, float | None]) -> Mapping[str, Objective]:
-    """By class. Raises ValueError."""
-    parts = ",".join(f"{part}={value:g}" for part, value in given.items() if value is not None)
-    classes = read_classes({}, (*slo, *((f"{name}:{parts}",) if parts else ())))
-    if name not in classes:
-        raise ValueError(f"--class {name}: there is no such class; there are {', '.join(classes)}")
-    return {each.name: each.objective for each in classes.values()}
-
-
-def _key(path: Path | None, variable: str) -> str | None:
-    text = os.environ.get(variable, "") if path is None else path.read_text(encoding="utf-8")
-    key = text.strip()
-    if not key.isprintable() or " " in key:
-        raise ValueError("a key is one line without spaces")
-    return key or None

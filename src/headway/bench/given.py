@@ -1,0 +1,40 @@
+"""What ``bench`` and ``tune`` are given alike: a key, a seed, and promises."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+
+from headway.policy.objectives import read_classes
+from headway.policy.slo import Objective
+
+KEY_VARIABLE = "OPENAI_API_KEY"
+SEEDS = 1_000_000
+
+
+def key_of(path: Path | None, variable: str = KEY_VARIABLE) -> str | None:
+    """From the file, else from the environment; None: there is none. Raises ValueError or OSError."""
+    text = os.environ.get(variable, "") if path is None else path.read_text(encoding="utf-8")
+    key = text.strip()
+    if not key.isprintable() or " " in key:
+        raise ValueError("a key is one line without spaces")
+    return key or None
+
+
+def seed_of(given: int | None) -> int:
+    """Another one each time if none is given: else a server would find the last run's prompts in its cache."""
+    return secrets.randbelow(SEEDS) if given is None else given
+
+
+def objectives_of(name: str, slo: tuple[str, ...], parts_ms: Mapping[str, float | None]) -> Mapping[str, Objective]:
+    """What each service class is promised: ``slo`` as in ``serve``, then ``parts_ms`` for the class ``name``.
+
+    Raises ValueError.
+    """
+    parts = ",".join(f"{part}={value:g}" for part, value in parts_ms.items() if value is not None)
+    classes = read_classes({}, (*slo, *((f"{name}:{parts}",) if parts else ())))
+    if name not in classes:
+        raise ValueError(f"--class {name}: there is no such class; there are {', '.join(classes)}")
+    return {each.name: each.objective for each in classes.values()}
