@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from headway.bench.figures import Run
-from headway.bench.loads import OpenLoop
+from headway.bench.loads import ClosedLoop, OpenLoop
 from headway.bench.record import Record
 from headway.bench.report.html import page
 from headway.bench.report.sections import Axis, Cell, Chart, Code, Fold, Item, Paragraph, Section, Series, Table
@@ -235,3 +235,18 @@ def test_a_browser_draws_it(kind: str, tmp_path: Path) -> None:
     assert "CONSOLE" not in done.stderr
     if kind != "empty":
         assert done.stdout.count("<canvas") >= 3
+
+
+def test_open_and_closed_loops_are_not_joined() -> None:
+    """A search has both, and its levels come in no order of load."""
+    closed = [level_of(FakeServer(), ClosedLoop(concurrency=at_once, seconds=10.0), 1) for at_once in (1, 8, 2)]
+    run, records = run_of("both", [*closed, *(level_of(FakeServer(), OpenLoop(rate=2.0, seconds=10.0), 1),) * 2])
+    series = Parsed(page(run, records, chosen=2)).charts()[0]["series"]
+    assert isinstance(series, list)
+    assert [each["label"] for each in series] == ["this run, open loop", "this run, closed loop"]
+    assert [series[1]["names"][index] for index in series[1]["order"]] == ["1", "2", "8"]
+    assert series[1]["names"][series[1]["star"]] == "2"
+
+
+def test_the_licence_of_what_is_in_the_page_is_in_it() -> None:
+    assert "Copyright (c) 2022 Leon Sorokin" in page(*fake_run("empty"))

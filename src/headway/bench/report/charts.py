@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
-from headway.bench.figures import ClassFigures, Level, Run
+from headway.bench.figures import ClassFigures, Level, Quantiles, Run
 from headway.bench.judge import Judge
 from headway.bench.record import Outcome, Record
 from headway.bench.report.sections import COLORS, Axis, Chart, Color, Mark, Series
-from headway.bench.report.standing import chosen_level, load_of, targets
+from headway.bench.report.standing import load_of, targets
 from headway.bench.report.wording import PART_WORDS, classes_held, duration, has_targets, short_name
 from headway.policy.slo import NO_PROMISE, TARGET_ATTAINMENT, Objective
 
@@ -41,10 +42,20 @@ def _held(level: Level, name: str) -> ClassFigures | None:
     return next((each for each in classes_held(level) if each.name == name), None)
 
 
-def operating_curve(run: Run, part: str, *, baseline: Run | None = None) -> Chart | None:
+class _Line(NamedTuple):
+    """One line of an operating curve: ``which`` of the runs, its class, its kind of load."""
+
+    which: int
+    name: str
+    is_closed: bool
+    label: str
+    color: Color
+
+
+def operating_curve(run: Run, part: str, *, chosen: int | None = None, baseline: Run | None = None) -> Chart | None:
     """p95 of a part over throughput, a point for each level; None with fewer than two points.
 
-    ``baseline`` is drawn behind it, thin.
+    ``chosen``: the level to be starred. ``baseline`` is drawn behind it, thin. Open and closed loops are not joined.
     """
     runs = [run] if baseline is None else [run, baseline]
     points = sorted(
@@ -55,59 +66,68 @@ def operating_curve(run: Run, part: str, *, baseline: Run | None = None) -> Char
     )
     if sum(which == 0 for _, which, _ in points) < 2:
         return None
-    series: list[Series] = []
     names = _class_names(run)
-    for which, each in enumerate(runs):
-        for color, name in zip(COLORS, names, strict=False):
-            series.append(_operating_series(each, part, points, which, name, color))
-    series = [each for each in series if any(value is not None for value in each.values)]
+    lines = _lines(runs, names)
+    series = [_operating_series(runs[line.which], part, points, line, chosen) for line in lines]
     marks = _target_marks(run, part, names)
     return Chart(
         title=f"p95 {PART_WORDS[part]} against throughput",
         x=Axis(label="output tokens a second"),
         y=Axis(label=f"p95 {PART_WORDS[part]}", unit="s", log=True),
         x_values=[rounded(throughput) or 0.0 for throughput, _, _ in points],
-        series=series,
+        series=[each for each in series if any(value is not None for value in each.values)],
         marks=marks,
-        note="A point for each level, with its 95 % interval; ★ is the level chosen."
+        note="A point for each level, with its 95 % interval."
+        + (" ★ is the level chosen." if chosen is not None else "")
         + (" Kept is below the target." if marks else ""),
         sync="operating",
         pass_below=marks[0].value if len(marks) == 1 else None,
     )
 
 
+def _lines(runs: Sequence[Run], names: Sequence[str]) -> list[_Line]:
+    lines: list[_Line] = []
+    for which, run in enumerate(runs):
+        kinds = sorted({is_closed(level) for level in run.levels})
+        for number, name in enumerate(names):
+            for kind in kinds:
+                words = [name] if name else ["baseline" if which else "this run"]
+                words += ["baseline"] if which and name else []
+                words += ["closed loop" if kind else "open loop"] if len(kinds) > 1 else []
+                color = COLORS[(number + len(names) * (kinds.index(kind))) % len(COLORS)]
+                lines.append(_Line(which, name, kind, ", ".join(words), "muted" if which else color))
+    return lines
+
+
+def is_closed(level: Level) -> bool:
+    return "concurrency" in level.load
+
+
 def _operating_series(
-    run: Run, part: str, points: Sequence[tuple[float, int, int]], which: int, name: str, color: Color
+    run: Run, part: str, points: Sequence[tuple[float, int, int]], line: _Line, chosen: int | None
 ) -> Series:
-    with_names = not which and color == COLORS[0]
-    values: list[float | None] = []
-    low: list[float | None] = []
-    high: list[float | None] = []
-    names: list[str] = []
+    found: list[Quantiles | None] = []
     at_level: dict[int, int] = {}
-    for index, (_, of_run, number) in enumerate(points):
-        level = run.levels[number] if of_run == which else None
-        held = None if level is None else _held(level, name)
-        found = None if held is None else held.latencies.get(part)
-        values.append(None if found is None else rounded(found.p95))
-        low.append(None if found is None else rounded(found.p95_low))
-        high.append(None if found is None else rounded(found.p95_high))
-        names.append("" if found is None or level is None else short_name(level))
-        if found is not None:
+    for index, (_, which, number) in enumerate(points):
+        is_here = which == line.which and is_closed(run.levels[number]) is line.is_closed
+        held = _held(run.levels[number], line.name) if is_here else None
+        found.append(None if held is None else held.latencies.get(part))
+        if found[-1] is not None:
             at_level[number] = index
-    chosen = chosen_level(run)
-    word = name or "this run"
+    names = [
+        "" if each is None else short_name(run.levels[point[2]]) for each, point in zip(found, points, strict=True)
+    ]
     return Series(
-        label=word if not which else f"baseline, {word}" if name else "baseline",
-        values=values,
-        color=color if not which else "muted",
+        label=line.label,
+        values=[None if each is None else rounded(each.p95) for each in found],
+        color=line.color,
         style="points",
-        is_dashed=bool(which),
-        low=low,
-        high=high,
-        names=names if with_names else [],
-        order=[at_level[number] for number in sorted(at_level)],
-        star=None if which or chosen is None else at_level.get(chosen),
+        is_dashed=bool(line.which),
+        low=[None if each is None else rounded(each.p95_low) for each in found],
+        high=[None if each is None else rounded(each.p95_high) for each in found],
+        names=names if not line.which and line.name in _class_names(run)[:1] else [],
+        order=[at_level[number] for number in sorted(at_level, key=lambda number: load_of(run.levels[number]))],
+        star=None if line.which or chosen is None else at_level.get(chosen),
     )
 
 
@@ -136,7 +156,7 @@ def rate_charts(run: Run) -> list[Chart]:
     """Offered, completed and good requests a second, and attainment, over the load: open and closed loops apart."""
     charts: list[Chart] = []
     for closed in (False, True):
-        levels = [each for each in run.levels if each.classes and ("concurrency" in each.load) is closed]
+        levels = [each for each in run.levels if each.classes and is_closed(each) is closed]
         if len(levels) < 2:
             continue
 
@@ -206,10 +226,9 @@ def _attainment(levels: Sequence[Level], x: Axis, x_values: list[float], closed:
     )
 
 
-def tail_charts(run: Run, records: Records) -> list[Chart]:
+def tail_charts(run: Run, records: Records, *, chosen: int | None = None) -> list[Chart]:
     """For TTFT and gaps, and each class that was promised one: the share of them that took longer, a curve a level."""
     charts = []
-    chosen = chosen_level(run)
     for part in ("ttft", gap_part(run)):
         names = [name for name in _class_names(run) if _target_of(run, name, part) is not None][:3] or [""]
         for name in names:

@@ -61,15 +61,17 @@ def page(
     baseline: Run | None = None,
     extra: Sequence[Section] = (),
     verdict_said: Verdict | None = None,
+    chosen: int | None = None,
 ) -> str:
     """The page of a run. ``records`` by the number of the level: without them there are no tails and single requests.
 
     ``baseline``: a run to draw behind this one. ``extra``: sections after the verdict. ``verdict_said``: instead of
-    what the levels of the run say.
+    what the levels of the run say. ``chosen``: the number of the level to be starred, instead of the best by goodput.
     """
     records = records or {}
     said = verdict(run) if verdict_said is None else verdict_said
-    sections = [section for section in [*extra, *_sections(run, records, baseline)] if section.items]
+    star = chosen_level(run) if chosen is None else chosen
+    sections = [section for section in [*extra, *_sections(run, records, star, baseline)] if section.items]
     charts = _Charts()
     script, uplot = _asset("report.js"), _asset("uplot/uPlot.iife.min.js")
     environment = Environment(
@@ -86,7 +88,7 @@ def page(
         verdict=said,
         tone=tone,
         mark=_MARKS[tone],
-        cards=_cards(run),
+        cards=_cards(run, star),
         warnings=_warnings(run),
         sections=sections,
         kind_of=_kind_of,
@@ -137,16 +139,18 @@ def _title(run: Run) -> str:
     return f"{model} on {server}"
 
 
-def _sections(run: Run, records: Mapping[int, Sequence[Record]], baseline: Run | None) -> list[Section]:
-    curves = [operating_curve(run, part, baseline=baseline) for part in ("ttft", gap_part(run))]
+def _sections(
+    run: Run, records: Mapping[int, Sequence[Record]], chosen: int | None, baseline: Run | None
+) -> list[Section]:
+    curves = [operating_curve(run, part, chosen=chosen, baseline=baseline) for part in ("ttft", gap_part(run))]
     load = [*(each for each in curves if each is not None), *rate_charts(run)]
     split = tables.time_split(run, records)
     return [
         Section("Where the limit is", _in_pairs(load)),
-        Section("The tails", _in_pairs(tail_charts(run, records))),
+        Section("The tails", _in_pairs(tail_charts(run, records, chosen=chosen))),
         Section("Where the time goes", [] if split is None else [split]),
-        Section("Over time", _over_time(run, records)),
-        Section("All figures", [tables.overview(run), *tables.level_details(run)] if run.levels else []),
+        Section("Over time", _over_time(run, records, chosen)),
+        Section("All figures", _figures(run, chosen)),
         Section("How it was measured", tables.how_measured(run)),
     ]
 
@@ -158,14 +162,18 @@ def _in_pairs(charts: list[Chart]) -> list[Chart]:
     return [*charts[:-1], msgspec.structs.replace(charts[-1], is_wide=True)]
 
 
-def _over_time(run: Run, records: Mapping[int, Sequence[Record]]) -> list[Item]:
+def _figures(run: Run, chosen: int | None) -> list[Item]:
+    return [tables.overview(run, chosen=chosen), *tables.level_details(run, chosen=chosen)] if run.levels else []
+
+
+def _over_time(run: Run, records: Mapping[int, Sequence[Record]], chosen: int | None) -> list[Item]:
     shown = list(enumerate(run.levels))[:LEVELS_OVER_TIME_MAX]
     if not shown:
         return []
     points = min(max(POINTS_MAX // len(shown), POINTS_A_LEVEL[0]), POINTS_A_LEVEL[1])
     rows = min(max(ROWS_MAX // len(shown), ROWS_A_LEVEL[0]), ROWS_A_LEVEL[1])
     options: list[tuple[str, Sequence[Item]]] = []
-    chosen, selected = chosen_level(run), 0
+    selected = 0
     for at, level in shown:
         charts = level_charts(level, records.get(at, ()), points=points, rows=rows)
         if charts:
@@ -186,12 +194,11 @@ def _warnings(run: Run) -> list[str]:
     return [*said[:WARNINGS_MAX], f"and {more} more, in the run's JSON"] if more > 0 else said
 
 
-def _cards(run: Run) -> list[Card]:
+def _cards(run: Run, chosen: int | None) -> list[Card]:
     """Of the level chosen; without one, of the one with the best attainment."""
     numbers = [at for at, level in enumerate(run.levels) if level.classes]
     if not numbers:
         return []
-    chosen = chosen_level(run)
     at = chosen if chosen is not None else max(numbers, key=lambda each: run.levels[each].classes[0].attainment or 0.0)
     level, overall = run.levels[at], run.levels[at].classes[0]
     held = [each for each in classes_held(level) if has_targets(each)]

@@ -11,7 +11,7 @@ from headway.bench.record import Record
 from headway.bench.report.charts import Records, counted
 from headway.bench.report.over_time import PARTS_OF_TIME, split_of
 from headway.bench.report.sections import Cell, Fold, Item, Paragraph, Row, Table, Tone
-from headway.bench.report.standing import Standing, chosen_level, class_standing, keeps, standing, targets
+from headway.bench.report.standing import Standing, class_standing, keeps, standing, targets
 from headway.bench.report.wording import (
     NONE,
     PART_WORDS,
@@ -45,10 +45,9 @@ DETAILS_MAX = 64
 """Levels with a table of their own."""
 
 
-def overview(run: Run) -> Table:
+def overview(run: Run, *, chosen: int | None = None) -> Table:
     """A row for each level and class."""
     rows: list[Row] = []
-    chosen = chosen_level(run)
     for at, level in enumerate(run.levels):
         star = " ★" if at == chosen else ""
         if not level.classes:
@@ -112,10 +111,9 @@ def _without_tones(cells: Sequence[str | Cell]) -> list[str | Cell]:
     return [each if isinstance(each, str) else replace(each, tone="") for each in cells]
 
 
-def level_details(run: Run) -> list[Fold]:
+def level_details(run: Run, *, chosen: int | None = None) -> list[Fold]:
     """Every figure of each level and class, with n, intervals and the formula."""
     folds = []
-    chosen = chosen_level(run)
     for at, level in enumerate(run.levels[:DETAILS_MAX]):
         items: list[Item] = []
         shown = classes_held(level)
