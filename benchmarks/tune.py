@@ -116,7 +116,7 @@ def run(arguments: argparse.Namespace) -> dict[str, float | int | str | None]:
         for outcome in outcomes:
             figures |= row(outcome, with_rate=with_rate)
     if arguments.real:
-        figures |= repeated([tune_real() for _ in range(arguments.real)])
+        figures |= repeated([tune_real(with_rate) for _ in range(arguments.real)], with_rate=with_rate)
     return figures
 
 
@@ -195,15 +195,15 @@ def row(outcome: Outcome, *, with_rate: bool) -> dict[str, float | int | str | N
 # ---- the real engine -------------------------------------------------------------------------------------------------
 
 
-def tune_real() -> Tuned:
+def tune_real(with_rate: bool) -> Tuned:
     with tempfile.TemporaryDirectory(prefix="headway-tune-") as folder:
-        return tune(Path(folder), [REAL_MODEL, "--policy", POLICY], REAL_WORKLOAD, REAL_SLO, with_rate=True)
+        return tune(Path(folder), [REAL_MODEL, "--policy", POLICY], REAL_WORKLOAD, REAL_SLO, with_rate=with_rate)
 
 
-def repeated(times: Sequence[Tuned]) -> dict[str, float | int | str | None]:
+def repeated(times: Sequence[Tuned], *, with_rate: bool) -> dict[str, float | int | str | None]:
     """``spread``: from the least to the most, over the median."""
     figures: dict[str, float | int | str | None] = {"real_model": REAL_MODEL, "real_slo": REAL_SLO}
-    for name in ("batch", "rate"):
+    for name in ("batch", "rate") if with_rate else ("batch",):
         answers: list[Answer] = [getattr(each, name) for each in times]
         loads = [0.0 if each.load is None else each.load for each in answers]
         middle = median(loads)
@@ -232,7 +232,7 @@ def tune(folder: Path, served: Sequence[str], workload: str, slo: str, *, with_r
         command += ["--api", "completions", "--workload", workload, "--class", CLASS, "--slo", f"{CLASS}:{slo}"]
         command += ["--admin-url", f"http://{HOST}:{admin_port}", "--admin-key-file", str(key_file)]
         command += ["--probes", str(PROBES), "--no-compare", *([] if with_rate else ["--no-rate"])]
-        command += ["--store", "none", "--json", str(written)]
+        command += ["--processes", "1", "--store", "none", "--json", str(written)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=TUNE_TIMEOUT_S, check=False)
     if not written.exists():
         raise RuntimeError(f"headway tune ended with status {done.returncode}: {done.stderr.strip()[-500:]}")

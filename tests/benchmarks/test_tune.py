@@ -110,7 +110,7 @@ def test_repeats_are_judged_by_how_far_they_lie_apart() -> None:
     def once(batch: float | None) -> tune.Tuned:
         return tune.Tuned(tune.Answer("point", batch, 8), tune.Answer("point", 2.0, 8), void=0, lag_s=0.0)
 
-    figures = tune.repeated([once(20.0), once(21.0), once(22.0)])
+    figures = tune.repeated([once(20.0), once(21.0), once(22.0)], with_rate=True)
     assert figures["real_batch_spread"] == pytest.approx(2 / 21, abs=1e-4)
     assert figures["real_batch_within_10_percent"] == figures["real_rate_within_10_percent"] == 1
-    assert tune.repeated([once(None), once(20.0), once(20.0)])["real_batch_within_10_percent"] == 0
+    assert tune.repeated([once(None), once(20.0), once(20.0)], with_rate=False)["real_batch_within_10_percent"] == 0
