@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import statistics
 import sys
 import tempfile
@@ -17,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.definitions import AS
-from benchmarks.peers import HEADWAY, STATISTICS, Client, ClientError, Figures, Job, clients, run_client
+from benchmarks.peers import HEADWAY, STATISTICS, Client, ClientError, Figures, Job, clients, read_cores, run_client
 from benchmarks.peers import add_arguments as add_peers
 from headway.bench.launch import HOST, headway_server
 from headway.bench.store import Store
@@ -44,31 +45,45 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--input", type=int, default=96, help="tokens of a prompt")
     parser.add_argument("--output", type=int, default=64, help="tokens of an answer")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--cores", help="the server's core and the clients', so that they don't disturb each other")
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Figure]:
     measured = list(clients(arguments))
     figures: dict[str, Figure] = {f"{each.name}_version": each.version() for each in measured}
-    with _server(arguments) as (url, model):
+    server_core, client_core = read_cores(arguments.cores) if arguments.cores else (None, None)
+    with _server(arguments, server_core) as (url, model):
         for loop in ("closed", "open"):
-            found = _rounds(measured, arguments, url, model, loop)
+            found = _rounds(measured, arguments, url, model, loop, client_core)
             figures |= {f"{loop}_{name}": value for name, value in found.items()}
     return figures
 
 
 @contextlib.contextmanager
-def _server(arguments: argparse.Namespace) -> Iterator[tuple[str, str]]:
+def _server(arguments: argparse.Namespace, core: int | None) -> Iterator[tuple[str, str]]:
     """Its address and the model's name. It sheds nothing."""
     if arguments.url:
         yield arguments.url, arguments.model
         return
     model = [] if arguments.model == "bundled" else [arguments.model]
-    with headway_server(*model, "--name", "bench", "--never-shed", "--quiet") as server:
+    threads = [] if core is None else ["--threads", "1"]
+    with _on(core), headway_server(*model, "--name", "bench", "--never-shed", *threads, "--quiet") as server:
         yield f"http://{HOST}:{server.port}", "bench"
 
 
+@contextlib.contextmanager
+def _on(core: int | None) -> Iterator[None]:
+    """This process, and those that it starts, on one core."""
+    there = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, there if core is None else {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, there)
+
+
 def _rounds(
-    measured: list[Client], arguments: argparse.Namespace, url: str, model: str, loop: str
+    measured: list[Client], arguments: argparse.Namespace, url: str, model: str, loop: str, core: int | None
 ) -> dict[str, Figure]:
     said: dict[str, list[Figures]] = {each.name: [] for each in measured}
     converted: dict[str, list[Figures]] = {name: [] for name in AS}
@@ -79,7 +94,7 @@ def _rounds(
             with tempfile.TemporaryDirectory() as name:
                 folder = Path(name)
                 try:
-                    run_client(client, _job(arguments, url, model, loop, seed), folder)
+                    run_client(client, _job(arguments, url, model, loop, seed), folder, core=core)
                 except ClientError as error:
                     print(error, file=sys.stderr)
                     continue

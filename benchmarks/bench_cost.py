@@ -12,8 +12,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
-import shutil
 import statistics
 import subprocess
 import sys
@@ -23,7 +21,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.peers import CLIENT_CPU, HEADWAY, Client, ClientError, Job, Spent, clients, run_client
+from benchmarks.peers import CLIENT_CPU, HEADWAY, Client, ClientError, Job, Spent, clients, read_cores, run_client
 from benchmarks.peers import add_arguments as add_peers
 from benchmarks.stream_server import HOST, MODEL
 from headway.bench.launch import end
@@ -88,7 +86,7 @@ def paced_server(gap_s: float, core: int) -> Iterator[Server]:
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Figure]:
-    server_core, client_core = _cores(arguments.cores)
+    server_core, client_core = read_cores(arguments.cores)
     bench = _Bench(arguments.streams, arguments.seconds, arguments.rounds, server_core, client_core)
     figures: dict[str, Figure] = {"streams": arguments.streams, "gap_ms": 1000 * COST_GAP_S}
     for client in clients(arguments):
@@ -101,21 +99,6 @@ def run(arguments: argparse.Namespace) -> dict[str, Figure]:
                 print(error, file=sys.stderr)
                 figures[f"{client.name}_error"] = str(error).splitlines()[0]
     return figures
-
-
-def _cores(text: str) -> tuple[int, int]:
-    if shutil.which("taskset") is None:
-        raise SystemExit("this benchmark needs the taskset program (util-linux)")
-    try:
-        server, client = (int(each) for each in text.split(","))
-    except ValueError:
-        raise SystemExit(
-            f"--cores {text}: write two numbers with a comma, the server's core and the client's"
-        ) from None
-    there = os.sched_getaffinity(0)
-    if not {server, client} <= there or server == client:
-        raise SystemExit(f"--cores {text}: two different ones of {', '.join(map(str, sorted(there)))}")
-    return server, client
 
 
 @dataclass(frozen=True, slots=True)

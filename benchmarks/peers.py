@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -111,6 +112,20 @@ def clients(arguments: argparse.Namespace) -> Iterator[Client]:
             raise SystemExit(f"--{name} {program}: there is no such file")
         else:
             yield Client(name, name, Path(program).absolute(), command, read)
+
+
+def read_cores(text: str) -> tuple[int, int]:
+    """The server's core and the client's. Raises SystemExit if they can't be had."""
+    if shutil.which("taskset") is None:
+        raise SystemExit("--cores needs the taskset program (util-linux)")
+    there = os.sched_getaffinity(0)
+    try:
+        server, client = (int(each) for each in text.split(","))
+    except ValueError:
+        raise SystemExit(f"--cores {text}: write two numbers, the server's core and the client's, as in 0,1") from None
+    if not {server, client} <= there or server == client:
+        raise SystemExit(f"--cores {text}: two different ones of {', '.join(map(str, sorted(there)))}")
+    return server, client
 
 
 def run_client(client: Client, job: Job, folder: Path, *, core: int | None = None) -> Spent:
