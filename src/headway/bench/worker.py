@@ -204,13 +204,14 @@ async def _run(connection: socket.socket) -> None:
     slots = setup.closed_loop.concurrency if setup.closed_loop is not None else 0
     work = _Work(channel, CALLS_AHEAD + 2 * slots)
     offering = asyncio.ensure_future(_offer(setup, work))
-    others = [asyncio.ensure_future(work.listen()), asyncio.ensure_future(work.report())]
+    listening = asyncio.ensure_future(work.listen())
+    others = [listening, asyncio.ensure_future(work.report())]
     try:
         await asyncio.wait((offering, *others), return_when=asyncio.FIRST_COMPLETED)
         if offering.done():
             work.flush()
             channel.send(offering.result())
-            await channel.drain()
+            await asyncio.wait((listening,))  # the parent hangs up: else what it has not read yet could be lost
     finally:
         for task in (offering, *others):
             task.cancel()
