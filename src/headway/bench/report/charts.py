@@ -262,6 +262,7 @@ def counted(level: Level, records: Sequence[Record]) -> list[Record]:
 
 def _tail(run: Run, records: Records, part: str, name: str, chosen: int | None) -> Chart | None:
     numbers = [number for number in range(len(run.levels)) if records.get(number)]
+    numbers.sort(key=lambda number: (is_closed(run.levels[number]), load_of(run.levels[number])))
     step = max(1, math.ceil(len(numbers) / CURVES_MAX))
     found: list[tuple[int, list[float], int]] = []
     for number in numbers[::step] + ([chosen] if chosen in numbers and chosen not in numbers[::step] else []):
@@ -290,7 +291,15 @@ def _tail(run: Run, records: Records, part: str, name: str, chosen: int | None) 
             least=max(ROWS_SHARE_LEAST, min(0.01, 1.0 / most_needed)),
         ),
         x_values=[rounded(each) or low for each in grid],
-        series=[_curve(run, number, values, total, grid, chosen) for number, values, total in found],
+        series=[
+            Series(
+                label=short_name(run.levels[number]) + (" ★" if number == chosen else ""),
+                values=_longer(values, total, grid),
+                place=at / max(1, len(found) - 1),
+                style="line" if number == chosen or len(run.levels) <= 3 else "thin",
+            )
+            for at, (number, values, total) in enumerate(found)
+        ],
         marks=[]
         if target_s is None
         else [
@@ -303,14 +312,10 @@ def _tail(run: Run, records: Records, part: str, name: str, chosen: int | None) 
     )
 
 
-def _curve(run: Run, number: int, values: list[float], total: int, grid: Sequence[float], chosen: int | None) -> Series:
-    longer = [(total - bisect_right(values, at_s)) / total for at_s in grid]
-    return Series(
-        label=short_name(run.levels[number]) + (" ★" if number == chosen else ""),
-        values=[rounded(each) if each > 0.0 else None for each in longer],
-        place=number / max(1, len(run.levels) - 1),
-        style="line" if number == chosen or len(run.levels) <= 3 else "thin",
-    )
+def _longer(values: Sequence[float], total: int, grid: Sequence[float]) -> list[float | None]:
+    """Of ``total``, the share above each value of the grid; None where there is none, for a logarithmic axis."""
+    counts = [total - bisect_right(values, at_s) for at_s in grid]
+    return [rounded(count / total) if count else None for count in counts]
 
 
 def _ttfts(records: Sequence[Record]) -> tuple[list[float], int]:
