@@ -37,6 +37,11 @@ UNDECIDED_MAX = 3
 PROBES_ENOUGH = 64
 """To come anywhere from anywhere."""
 VOID_MAX = 2
+"""Probes that were cut short: then the search ends."""
+BOUND_MAX = 3
+"""Times that the client may be at its limit at one load: then nothing from there on is tried."""
+BOUND_SHARE = 0.5
+"""Of the probes; more such runs end the search. They don't count as probes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,13 +133,16 @@ class Search:
         self._seen: dict[float, Observation] = {}
         self._most = limits.most
         self._voids = 0
+        self._bound: list[float] = []
+        self._bound_by: str | None = None
         self._stopped: str | None = None
 
     # ---- what is known -----------------------------------------------------------------------------------------------
 
     @property
     def left(self) -> int:
-        return self.limits.probes - len(self.steps)
+        """Probes that there may still be."""
+        return self.limits.probes - (len(self.steps) - len(self._bound))
 
     def _loads(self, *verdicts: Verdict) -> list[float]:
         return sorted(load for load, seen in self._seen.items() if seen.verdict(self.targets) in verdicts)
@@ -184,13 +192,22 @@ class Search:
     # ---- the procedure -----------------------------------------------------------------------------------------------
 
     def tell(self, probe: Probe, observation: Observation) -> Verdict:
-        """What the probe saw. What is void becomes no bound: the load is tried once more, or not beyond it."""
+        """What the probe saw. What is void becomes no bound: the load is tried once more, and if it was the client
+        every time, nothing from there on is tried."""
         verdict = observation.verdict(self.targets)
         self.steps.append(Step(probe=probe, observation=observation, verdict=verdict))
         if verdict is not Verdict.VOID:
             self._seen[probe.load] = observation
         elif observation.is_client_bound:
-            self._most = min(self._most, self._scale.first_near(probe.load))
+            self._bound.append(probe.load)
+            self._bound_by = observation.void
+            if self._bound.count(probe.load) >= BOUND_MAX:
+                middle = (self._scale.position(self._floor or 0.0) + self._scale.position(probe.load)) / 2
+                self._most = min(
+                    self._most, math.floor(self._scale.load(middle) / self._scale.grain) * self._scale.grain
+                )
+            if len(self._bound) > BOUND_SHARE * self.limits.probes:
+                self.stop(observation.void or "")
         else:
             self._voids += 1
             if self._voids >= VOID_MAX:
@@ -204,9 +221,9 @@ class Search:
     def next(self) -> Probe | None:
         if self.left <= 0 or self._stopped is not None:
             return None
-        if self.steps and self.steps[-1].verdict is Verdict.VOID and not self.steps[-1].observation.is_client_bound:
+        if self.steps and self.steps[-1].verdict is Verdict.VOID and self.steps[-1].probe.load <= self._most:
             last = self.steps[-1].probe
-            return Probe(load=last.load, samples=last.samples, why="once more: the last one was cut short")
+            return Probe(load=last.load, samples=last.samples, why="once more: the last one does not count")
         if not self._seen:
             return self._baseline()
         return self._more_where_undecided() or self._climb() or self._narrow() or self._more_at_the_end()
@@ -350,12 +367,17 @@ class Search:
             found = Found.NONE
         elif low is not None and low >= self.limits.most:
             found = Found.OPEN
-        elif low is not None and self._most < self.limits.most and self._scale.is_near(low, self._most):
-            found, reason = Found.CLIENT, "the client was at its limit"
+        elif (
+            self._most < self.limits.most
+            and high is None
+            and floor is not None
+            and self._scale.is_near(floor, self._most)
+        ):
+            found, load, reason = Found.CLIENT, floor, self._bound_by
         elif self._seen:
             found, load = Found.UNDECIDED, self._estimate(estimate)
         else:
-            found, reason = Found.CUT, reason or "nothing was measured"
+            found, reason = Found.CUT, self._bound_by or "nothing was measured"
         return Outcome(found=found, load=load, low=low, high=high, crossing=estimate, part=self._part(), reason=reason)
 
     def _estimate(self, crossing: float | None) -> float | None:
