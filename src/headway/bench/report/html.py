@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
@@ -183,15 +184,29 @@ def _over_time(run: Run, records: Mapping[int, Sequence[Record]], chosen: int | 
 
 
 def _warnings(run: Run) -> list[str]:
-    said = []
+    """One line for what is the same of several levels but for the figures in it."""
+    said: dict[str, tuple[str, list[str]]] = {}
+
+    def add(name: str, line: str) -> None:
+        kind = re.sub(r"[0-9][0-9., ]*", "", line)
+        said.setdefault(kind, (line, []))[1].append(name)
+
     for level in run.levels:
         if level.client.bound is not None:
-            said.append(f"{level.name}: the client was the limit: {level.client.bound}. Its figures do not count.")
+            add(level.name, f"the client was the limit: {level.client.bound}. Its figures do not count.")
         if level.state != "complete":
-            said.append(f"{level.name} is {level.state}: {level.reason or 'no reason given'}.")
-        said += [f"{level.name}: {each}" for each in level.warnings]
-    more = len(said) - WARNINGS_MAX
-    return [*said[:WARNINGS_MAX], f"and {more} more, in the run's JSON"] if more > 0 else said
+            add(level.name, f"it is {level.state}: {level.reason or 'no reason given'}.")
+        for line in level.warnings:
+            add(level.name, line)
+    lines = [_of_levels(names, line) for line, names in said.values()]
+    more = len(lines) - WARNINGS_MAX
+    return [*lines[:WARNINGS_MAX], f"and {more} more, in the run's JSON"] if more > 0 else lines
+
+
+def _of_levels(names: Sequence[str], line: str) -> str:
+    if len(names) == 1:
+        return f"{names[0]}: {line}"
+    return f"{len(names)} times, first at {names[0]}: {line}"
 
 
 def _cards(run: Run, chosen: int | None) -> list[Card]:
