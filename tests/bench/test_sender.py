@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import ssl
+import struct
 import subprocess
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+import uvloop
 
+from headway.bench import wire
 from headway.bench.body import PLAIN, Dialect, body_of, next_call
 from headway.bench.call import Call, Turn
 from headway.bench.record import Outcome, Record
@@ -252,6 +257,71 @@ def test_a_request_is_sent_twice_at_most() -> None:
     records, _ = exchange_twice(answer, kept=2)
     assert [each.outcome for each in records] == [Outcome.OK, Outcome.BROKEN]
     assert asked_for == 3
+
+
+def test_a_request_that_a_server_drops_after_a_while_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It had the request, and gave up on it: to ask again in silence would hide that."""
+    monkeypatch.setattr(wire, "STALE_S", 0.01)
+    asked_for = 0
+
+    async def answer(asked: Asked) -> None:
+        nonlocal asked_for
+        asked_for += 1
+        if asked_for == 1:
+            await asked.send(whole("a"))
+        else:
+            await asyncio.sleep(0.1)
+
+    records, _ = exchange_twice(answer, kept=2)
+    assert [each.outcome for each in records] == [Outcome.OK, Outcome.BROKEN]
+    assert asked_for == 2
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+@pytest.mark.parametrize("resets", [False, True])
+def test_a_server_that_closes_what_it_has_just_accepted(
+    new_loop: Callable[[], asyncio.AbstractEventLoop], resets: bool
+) -> None:
+    """As one does that is full or dying: the connection is gone before anything is sent on it. That is an outcome at
+    once, neither the end of the load generator nor a wait until the time-out."""
+    closed = threading.Event()
+
+    def serve(listening: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = listening.accept()
+                if resets:
+                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                connection.close()
+                closed.set()
+
+    async def run(port: int) -> list[Record]:
+        loop = asyncio.get_running_loop()
+
+        def block(times: int) -> None:
+            """Keeps the loop from running until it is closed, so that the news comes with that of the connection."""
+            closed.wait(0.002)
+            if times:
+                loop.call_soon(block, times - 1)
+
+        records = []
+        async with Sender(target(port), timeout_s=WAIT_S) as sender:
+            for _ in range(20):
+                closed.clear()
+                loop.call_soon(block, 4)
+                records.append(await sender.send(CALL))
+        return records
+
+    with socket.create_server((HOST, 0)) as listening, asyncio.Runner(loop_factory=new_loop) as runner:
+        thread = threading.Thread(target=serve, args=(listening,))
+        thread.start()
+        try:
+            records = runner.run(run(listening.getsockname()[1]))
+        finally:
+            listening.shutdown(socket.SHUT_RDWR)
+            thread.join()
+    assert {each.outcome for each in records} <= {Outcome.BROKEN, Outcome.CONNECT}
+    assert max(each.ended_s - each.intended_s for each in records) < WAIT_S / 2
 
 
 def test_a_reply_that_has_begun_is_not_asked_for_again() -> None:

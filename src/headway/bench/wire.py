@@ -17,6 +17,8 @@ from headway.bench.record import Outcome
 from headway.bench.target import Target
 
 HEAD_BYTES_MAX = 1 << 16
+STALE_S = 0.5
+"""A kept connection that was closed before the request reached the server ends within a round trip."""
 
 
 class Exchange:
@@ -55,8 +57,8 @@ class Pool:
     async def run(self, exchange: Exchange) -> None:
         """Send the request and read the reply to its end: then the reading has its outcome.
 
-        A kept connection that the server has closed meanwhile is no failure: if nothing of the reply has come, the
-        request is sent once more, on a new one.
+        A kept connection that the server has closed meanwhile is no failure: if it ends within ``STALE_S``, and nothing
+        of the reply has come, the request is sent once more, on a new one.
         """
         try:
             if self._idle:
@@ -113,7 +115,8 @@ class Pool:
         except OSError as error:
             exchange.reading.fail(Outcome.CONNECT, _why(error), time.perf_counter())
             return
-        self._address = transport.get_extra_info("peername")[0]  # a name is looked up once
+        if connection.is_open and (peer := transport.get_extra_info("peername")):
+            self._address = peer[0]  # a name is looked up once
         await self._run_on(connection, exchange)
 
 
@@ -121,6 +124,7 @@ class _Connection(asyncio.Protocol):
     """One socket; at most one exchange at a time."""
 
     def __init__(self, pool: Pool) -> None:
+        self.is_open = False
         self._pool = pool
         self._exchange: Exchange | None = None
         self._reading: Reading | None = None
@@ -129,14 +133,18 @@ class _Connection(asyncio.Protocol):
         self._is_used = False
         self._is_silent = True
         self._at_s = 0.0
+        self._error: Exception | None = None
 
     def send(self, exchange: Exchange) -> None:
         self._exchange = exchange
         self._reading = exchange.reading
         self._is_silent = True
+        if not self.is_open:  # a server may close what it has just accepted
+            return self._end_lost()
         exchange.connection = self
         exchange.reading.sent_s = time.perf_counter()
         self._transport.write(exchange.request)
+        return None
 
     def abort(self) -> None:
         self._transport.abort()
@@ -146,6 +154,7 @@ class _Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._parser = httptools.HttpResponseParser(self)
+        self.is_open = True
 
     def data_received(self, data: bytes) -> None:
         self._at_s = time.perf_counter()
@@ -163,12 +172,19 @@ class _Connection(asyncio.Protocol):
         return None
 
     def connection_lost(self, error: Exception | None) -> None:
-        exchange, self._exchange, self._reading = self._exchange, None, None
+        self.is_open = False
+        self._error = error
         del self._parser  # which refers to this object
         self._pool.drop(self)
+        self._end_lost()
+
+    def _end_lost(self) -> None:
+        exchange, self._exchange, self._reading = self._exchange, None, None
         if exchange is not None:
-            if not (self._is_used and self._is_silent):
-                exchange.reading.lost(time.perf_counter(), error)
+            now_s, sent_s = time.perf_counter(), exchange.reading.sent_s
+            is_stale = self._is_used and self._is_silent and sent_s is not None and now_s - sent_s <= STALE_S
+            if not is_stale:
+                exchange.reading.lost(now_s, self._error)
             exchange.end()
 
     # ---- the parser --------------------------------------------------------------------------------------------------
