@@ -35,7 +35,9 @@ SEEDS = 100
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_peers(parser)
-    parser.add_argument("--model", default="random:smollm2-135m", help="what our server serves, or bundled")
+    parser.add_argument(
+        "--model", default="random:smollm2-135m", help="what our server serves: also bundled, or sim:MACHINE"
+    )
     parser.add_argument("--url", help="a server that is running already, in place of our own; --model is its name then")
     parser.add_argument("--api", choices=("completions", "chat"), default="completions")
     parser.add_argument("--concurrency", type=int, default=4, help="closed loop: requests at once")
@@ -65,7 +67,8 @@ def _server(arguments: argparse.Namespace, core: int | None) -> Iterator[tuple[s
     if arguments.url:
         yield arguments.url, arguments.model
         return
-    model = [] if arguments.model == "bundled" else [arguments.model]
+    model = ["--engine"] if arguments.model.startswith("sim:") else []
+    model += [] if arguments.model == "bundled" else [arguments.model]
     threads = [] if core is None else ["--threads", "1"]
     with _on(core), headway_server(*model, "--name", "bench", "--never-shed", *threads, "--quiet") as server:
         yield f"http://{HOST}:{server.port}", "bench"

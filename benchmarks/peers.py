@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from headway.bench.launch import end
 from headway.bench.target import PATHS, Api
 from headway.models.source import BUNDLED_DIRECTORY
 
@@ -133,18 +134,21 @@ def run_client(client: Client, job: Job, folder: Path, *, core: int | None = Non
     folder.mkdir(parents=True, exist_ok=True)
     pinned = [] if core is None else ["taskset", "-c", str(core)]
     command = pinned + client.command(client.program, job, folder)
-    environment = os.environ | OFFLINE | {"HF_HOME": str(_hub_cache(folder))}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("HEADWAY_")}
+    environment = kept | OFFLINE | {"HF_HOME": str(_hub_cache(folder))}
     started_s = time.monotonic()
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=folder)
-        while True:
-            pid, status, usage = os.wait4(process.pid, os.WNOHANG)
-            if pid:
-                break
-            if time.monotonic() - started_s > TIMEOUT_S:
-                process.kill()
-            time.sleep(0.02)
-    process.returncode = os.waitstatus_to_exitcode(status)
+        try:
+            while not (ended := os.wait4(process.pid, os.WNOHANG))[0]:
+                if time.monotonic() - started_s > TIMEOUT_S:
+                    process.kill()
+                time.sleep(0.02)
+            _, status, usage = ended
+            process.returncode = os.waitstatus_to_exitcode(status)
+        finally:
+            if process.returncode is None:
+                end(process)
     accepted = (0, EXIT_CLIENT_BOUND) if client.name == HEADWAY else (0,)
     if process.returncode not in accepted:
         tail = "\n".join((folder / "log").read_text(errors="replace").splitlines()[-LOG_LINES:])
