@@ -18,6 +18,7 @@ from headway.policy.events import RejectReason
 HTTP_OK = 200
 HTTP_TOO_MANY_REQUESTS = 429
 HTTP_UNAVAILABLE = 503
+NEWLINE = 10
 EVENT_BYTES_MAX = 1 << 20
 BODY_BYTES_MAX = 1 << 24
 """Of a reply that is not streamed."""
@@ -27,17 +28,17 @@ ERROR_CHARACTERS_MAX = 300
 ENDED_EARLY = "the reply ended early"
 
 
-class _Details(msgspec.Struct):
+class _Details(msgspec.Struct, gc=False):
     cached_tokens: int | None = None
 
 
-class _Usage(msgspec.Struct):
+class _Usage(msgspec.Struct, gc=False):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     prompt_tokens_details: _Details | None = None
 
 
-class _Timings(msgspec.Struct):
+class _Timings(msgspec.Struct, gc=False):
     """Of llama.cpp: tokens computed, taken from its cache, written."""
 
     prompt_n: int = 0
@@ -45,7 +46,7 @@ class _Timings(msgspec.Struct):
     predicted_n: int = 0
 
 
-class _Message(msgspec.Struct):
+class _Message(msgspec.Struct, gc=False):
     content: str | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
@@ -53,14 +54,14 @@ class _Message(msgspec.Struct):
     tool_calls: list[msgspec.Raw] | None = None
 
 
-class _Choice(msgspec.Struct):
+class _Choice(msgspec.Struct, gc=False):
     text: str | None = None
     delta: _Message | None = None
     message: _Message | None = None
     finish_reason: str | None = None
 
 
-class _Event(msgspec.Struct):
+class _Event(msgspec.Struct, gc=False):
     choices: list[_Choice] | None = None
     usage: _Usage | None = None
     error: Any = None
@@ -82,6 +83,7 @@ class Reading:
         "_body",
         "_data",
         "_held",
+        "_is_between",
         "_is_continuous",
         "_is_done",
         "_is_stream",
@@ -127,6 +129,7 @@ class Reading:
         self._is_stream = False
         self._is_done = False
         self._is_continuous = True
+        self._is_between = True
         self._seen = 0
         self._left = 0
         self._body = bytearray()
@@ -153,11 +156,8 @@ class Reading:
             self._take_too_much(at_s)
         elif not self._is_stream:
             self._body += data
-        elif data.find(b"\n") == len(data) - 2 and data[-1] == 10 and not self._rest and data.startswith(b"data: "):
-            if self._data:
-                self._take_lines(data, at_s)
-            else:
-                self._take_event(data[6:-2], at_s)
+        elif self._is_between and data.find(b"\n") == len(data) - 2 and data[-1] == NEWLINE and data[:6] == b"data: ":
+            self._take_event(data[6:-2], at_s)
         else:
             self._take_lines(data, at_s)
 
@@ -240,41 +240,40 @@ class Reading:
                 self._take_event(event, at_s)
             if self.outcome is not None:
                 return
+        self._is_between = not (self._rest or self._data)
         if len(self._rest) + self._held > EVENT_BYTES_MAX:
             self.fail(Outcome.MALFORMED, f"an event of more than {EVENT_BYTES_MAX} bytes", at_s)
 
     def _take_event(self, data: bytes, at_s: float) -> None:
         if data == b"[DONE]":
             self._is_done = True
-            return None
+            return
         try:
             event = _decode(data)
         except msgspec.DecodeError as error:
-            return self.fail(Outcome.MALFORMED, f"not an event: {error}: {_excerpt(data)}", at_s)
+            self.fail(Outcome.MALFORMED, f"not an event: {error}: {_excerpt(data)}", at_s)
+            return
         if event.error is not None or event.object == "error":
-            return self._end_with(data, at_s)
-        if event.usage is not None:
-            self._usage = event.usage
+            self._end_with(data, at_s)
+            return
+        usage = event.usage
+        if usage is not None:
+            self._usage = usage
         if event.timings is not None:
             self._timings = event.timings
         if event.service_tier is not None:
             self.service_tier = event.service_tier
         if event.choices:
-            self._take_choice(event.choices[0], event.usage, at_s)
-        return None
+            self._take_choice(event.choices[0], usage, at_s)
 
     def _take_choice(self, choice: _Choice, usage: _Usage | None, at_s: float) -> None:
         delta = choice.delta
-        if delta is None:
-            text = choice.text
-            tokens = 1 if text else 0
-            is_visible = bool(text)
-        else:
-            text = delta.content
-            is_visible = bool(text or delta.tool_calls or delta.refusal)
-            tokens = 1 if is_visible or delta.reasoning_content or delta.reasoning else 0
-        if self._is_continuous:
-            tokens = self._count(tokens, usage)
+        text = choice.text if delta is None else delta.content
+        is_visible = carries = bool(text)
+        if not carries and delta is not None:
+            is_visible = bool(delta.tool_calls or delta.refusal)
+            carries = is_visible or bool(delta.reasoning_content or delta.reasoning)
+        tokens = self._count(carries, usage) if self._is_continuous else int(carries)
         if tokens:
             self.chunk_s.append(at_s)
             self.chunk_tokens.append(tokens)
@@ -285,15 +284,15 @@ class Reading:
         if text and self.on_text is not None:
             self.on_text(text)
 
-    def _count(self, tokens: int, usage: _Usage | None) -> int:
+    def _count(self, carries: bool, usage: _Usage | None) -> int:
         """By how much usage has grown, as long as it comes with all that carries tokens; then each event is one."""
         written = None if usage is None else usage.completion_tokens
         if written is None:
-            self._is_continuous = not tokens
-            return tokens
-        if written < max(self._seen, tokens):  # usage that stands still at 0, or falls, counts nothing
+            self._is_continuous = not carries
+            return int(carries)
+        if written < max(self._seen, carries):  # usage that stands still at 0, or falls, counts nothing
             self._is_continuous = False
-            return tokens
+            return int(carries)
         grown, self._seen = written - self._seen, written
         return grown
 
