@@ -23,6 +23,7 @@ ASK_TIMEOUT_S = 5.0
 ASK_EVERY_S = 0.25
 SAY_EVERY_S = 10.0
 STOP_TIMEOUT_S = 30.0
+GONE_TIMEOUT_S, GONE_EVERY_S = 2.0, 0.02
 TAIL_LINES = 20
 TAIL_BYTES = 16 << 10
 
@@ -114,8 +115,18 @@ class Process:
         finally:
             _signal(process.pid, signal.SIGKILL)  # whoever of the group is left; the group keeps its number until then
             await asyncio.shield(process.wait())
+            await _until_gone(process.pid)  # what its workers held is free only then
             with contextlib.suppress(OSError):
                 self._log.unlink()
+
+
+async def _until_gone(group: int) -> None:
+    """Whoever inherits the group's orphans may be slow to bury them: that is not waited for."""
+    until_s = time.monotonic() + GONE_TIMEOUT_S
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        while time.monotonic() < until_s:
+            os.killpg(group, 0)
+            await asyncio.sleep(GONE_EVERY_S)
 
 
 def _signal(group: int, number: signal.Signals) -> None:

@@ -1,0 +1,179 @@
+"""The whole procedure against levels that are made up, and what is written of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import msgspec
+import pytest
+
+from headway.bench.figures import Run
+from headway.bench.record import Record
+from headway.policy.slo import Objective
+from headway.tune.engines import Concurrency, Knobs
+from headway.tune.observe import Promise
+from headway.tune.procedure import Plan, Procedure
+from headway.tune.report import tune_page, verdict
+from headway.tune.result import Stage, StepTaken, Tuned
+from tests.tune.levels import FakeServer
+
+PROMISE = Objective(ttft_s=1.0, itl_s=0.05)
+POINT = 80  # 10 ms * (1 + 80 / 20) is 50 ms
+
+
+class Knobbed(Concurrency):
+    """Has knobs, and a policy of its own."""
+
+    has_tokens = True
+    has_adaptive = True
+
+    def __init__(self) -> None:
+        self.used: list[Knobs | None] = []
+
+    async def use(self, knobs: Knobs) -> None:
+        self.used.append(knobs)
+
+    async def use_adaptive(self) -> None:
+        self.used.append(None)
+
+
+class Shown:
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.steps: list[StepTaken] = []
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+    def stage(self, stage: Stage, title: str) -> None:
+        self.lines.append(title)
+
+    def step(self, step: StepTaken) -> None:
+        self.steps.append(step)
+
+
+def run(
+    server: FakeServer,
+    *,
+    plan: Plan | None = None,
+    promise: Objective = PROMISE,
+    engine: Concurrency | None = None,
+    clock: Callable[[], float] = lambda: 0.0,
+    stop_after: int | None = None,
+) -> tuple[Tuned, Shown, list[list[Record]]]:
+    tuned = Tuned(run=Run(id="1", started_at="2026-01-01T00:00:00+00:00", kind="tune", target={"model": "m"}))
+    shown, kept = Shown(), list[list[Record]]()
+
+    async def go() -> None:
+        stop = asyncio.Event()
+
+        def keep(records: list[Record]) -> None:
+            kept.append(records)
+            if stop_after is not None and len(kept) >= stop_after:
+                stop.set()
+
+        await Procedure(
+            plan=plan or Plan(seconds=10.0),
+            promise=Promise(promise, {"conversational": promise}),
+            engine=engine or Concurrency(),
+            measure=server.measure,
+            show=shown,
+            tuned=tuned,
+            keep=keep,
+            stop=stop,
+            clock=clock,
+        ).run()
+
+    asyncio.run(go())
+    return tuned, shown, kept
+
+
+def test_batch_rate_and_what_binds_are_found_and_every_step_is_shown_and_kept() -> None:
+    tuned, shown, kept = run(FakeServer(PROMISE))
+    assert tuned.state == "complete"
+    assert tuned.batch is not None
+    assert tuned.batch.load == pytest.approx(POINT, rel=0.05)
+    assert tuned.batch.part == "itl"
+    assert 0.0 <= tuned.batch.margin["itl"] < 0.1
+    assert tuned.batch.probes <= 12
+    assert tuned.rate is not None
+    assert tuned.rate.load == pytest.approx(50.0, rel=0.05)
+    assert tuned.binding["resource"] == "decode"
+    assert len(shown.steps) == len(tuned.steps) == len(kept) == len(tuned.run.levels)
+    assert [step.level for step in tuned.steps] == list(range(len(kept)))
+    assert shown.steps[0].load == 1
+
+
+def test_prompts_are_fresh_for_every_probe() -> None:
+    tuned, _, _ = run(FakeServer(PROMISE))
+    seeds = [level.seed for level in tuned.run.levels]
+    assert len(set(seeds)) == len(seeds)
+
+
+def test_what_was_found_can_be_written_read_and_reported() -> None:
+    tuned, _, kept = run(FakeServer(PROMISE), engine=Knobbed(), plan=Plan(seconds=10.0, tokens=2048))
+    tuned.configs = {"vllm": "vllm serve m --max-num-seqs 80\n"}
+    assert msgspec.json.decode(msgspec.json.encode(tuned), type=Tuned) == tuned
+    text = tune_page(tuned, dict(enumerate(kept)))
+    assert "keeps the promise" in text
+    assert "--max-num-seqs 80" in text
+    assert verdict(tuned).details
+
+
+def test_each_static_point_is_compared_with_the_adaptive_policy_at_the_same_rates() -> None:
+    engine = Knobbed()
+    tuned, _, _ = run(FakeServer(PROMISE), engine=engine)
+    assert tuned.rate is not None
+    rates = {round(each.rate, 9) for each in tuned.compared}
+    assert len(rates) == 2
+    for rate in rates:
+        settings = [each.setting for each in tuned.compared if round(each.rate, 9) == rate]
+        assert settings[0] == "adaptive"
+        assert len(settings) == 5
+    assert engine.used.count(None) == 2
+
+
+def test_without_a_promise_the_batch_is_sought_from_which_more_brings_no_more() -> None:
+    tuned, _, _ = run(FakeServer(Objective()), promise=Objective(), plan=Plan(most=512, seconds=10.0))
+    assert tuned.batch is not None
+    assert tuned.batch.part == "throughput"
+    assert tuned.batch.load is not None
+    assert tuned.batch.load >= 64
+    assert tuned.rate is None
+
+
+def test_a_server_that_dies_leaves_what_was_found_and_no_bound() -> None:
+    server = FakeServer(PROMISE)
+    server.dies_at = 60
+    tuned, _, kept = run(server, plan=Plan(seconds=10.0, finds_rate=False))
+    assert (tuned.state, tuned.reason) == ("partial", "the server went away")
+    assert tuned.batch is not None
+    assert tuned.batch.high is None
+    assert tuned.batch.low is not None
+    assert tuned.batch.low < 60
+    assert len(kept) == len(tuned.run.levels)
+
+
+def test_an_interrupt_keeps_what_was_measured() -> None:
+    tuned, _, kept = run(FakeServer(PROMISE), stop_after=2)
+    assert (tuned.state, tuned.reason) == ("partial", "interrupted")
+    assert len(kept) == 2
+    assert tuned.batch is not None
+
+
+def test_when_the_time_is_over_the_search_ends() -> None:
+    times = iter(range(0, 10_000, 100))
+    tuned, _, _ = run(FakeServer(PROMISE), plan=Plan(seconds=10.0, minutes=5.0), clock=lambda: next(times))
+    assert tuned.state == "partial"
+    assert tuned.reason == "5 minutes are over"
+
+
+def test_a_client_at_its_limit_is_said_to_be_what_binds() -> None:
+    server = FakeServer(PROMISE)
+    server.bound = 40
+    tuned, _, _ = run(server, plan=Plan(seconds=10.0, finds_rate=False))
+    assert tuned.batch is not None
+    assert tuned.batch.found == "client"
+    assert tuned.binding["resource"] == "client"
+    assert all(step.verdict == "void" for step in tuned.steps if step.load >= 40)
