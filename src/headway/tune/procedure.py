@@ -36,6 +36,8 @@ WARM_UP_S = 3.0
 WARM_UP_AT_ONCE = 4
 STATIC_MAX = 4
 """Static points that are compared with the adaptive policy."""
+STATIC_APART = 1.25
+"""Times that one is the other, at least."""
 COMPARED_RATES = (1.0, 1.25)
 """Of the largest that a static point holds: there, and beyond it."""
 TOKENS_PROBES = 6
@@ -108,7 +110,8 @@ class Procedure:
         await self._warm_up(self._first_batch())
         outcome = await self._find_batch()
         if outcome.load is not None and self.engine.has_tokens and self._tokens is not None:
-            outcome = await self._tune_tokens(int(outcome.load)) or outcome
+            measured = [load for load in self.at if load <= outcome.load]
+            outcome = await self._tune_tokens(int(max(measured, default=min(self.at)))) or outcome
         self._bind(outcome)
         if outcome.load is not None and self.plan.finds_rate and self.promise.targets:
             rate = await self._find_rate(outcome.load)
@@ -257,8 +260,12 @@ class Procedure:
         self.show.say(f"{search.best} tokens in a step are best at batch {batch}")
         if search.best == before or not targets or not self._has_time():
             return None
-        self.at.clear()
-        return await self._find_batch(first=batch)
+        before_it, self.at = self.at, {}  # with other knobs it is another server
+        found = await self._find_batch(first=batch)
+        if found.load is not None:
+            return found
+        self.at = before_it
+        return None
 
     # ---- rate --------------------------------------------------------------------------------------------------------
 
@@ -296,8 +303,7 @@ class Procedure:
 
     async def _compare(self, batch: int, rate: float) -> None:
         """Every static point near the one chosen, and the adaptive policy, at the rate found and beyond it."""
-        nearest = sorted({batch, *(int(load) for load in self.at)}, key=lambda load: abs(math.log(load / batch)))
-        statics = sorted(nearest[:STATIC_MAX])
+        statics = _spread(batch, [int(load) for load in self.at])
         self.show.stage("compare", f"The adaptive policy beside static batches {', '.join(map(str, statics))}")
         for share in COMPARED_RATES:
             for static in (None, *statics):
@@ -331,3 +337,12 @@ class Procedure:
         self.tuned.compared.append(row)
         kept = "-" if row.attainment is None else f"{row.attainment:.1%}"
         self.show.say(f"{rate:.3g} requests/s, {row.setting}: {kept} in SLO, {row.goodput:.3g} in SLO a second")
+
+
+def _spread(batch: int, measured: Sequence[int]) -> list[int]:
+    """The batch and those measured around it, the nearest first, but none so near to another that it tells no more."""
+    found = [batch]
+    for load in sorted(measured, key=lambda load: abs(math.log(load / batch))):
+        if len(found) < STATIC_MAX and all(abs(math.log(load / each)) >= math.log(STATIC_APART) for each in found):
+            found.append(load)
+    return sorted(found)

@@ -9,8 +9,8 @@ from headway.bench.report.html import page
 from headway.bench.report.sections import Axis, Cell, Chart, Code, Item, Mark, Paragraph, Section, Series, Table, Tone
 from headway.bench.report.standing import Standing, Verdict
 from headway.bench.report.wording import between, duration, number, share
-from headway.tune.observation import SHARES
-from headway.tune.result import Answer, Compared, Stage, StepTaken, Tuned
+from headway.tune.observation import FAILURES, SHARES
+from headway.tune.result import Answer, Compared, PartSeen, Stage, StepTaken, Tuned
 from headway.tune.search import Found
 from headway.tune.show import WORDS
 from headway.tune.wording import load_name, part_name, part_value
@@ -126,7 +126,9 @@ _TITLES: dict[Stage, str] = {"batch": "Batch", "tokens": "Tokens in a step", "ra
 
 def _steps(tuned: Tuned, stage: Stage) -> Table:
     steps = [step for step in tuned.steps if step.stage == stage]
-    parts = list(dict.fromkeys(part for step in steps for part in step.parts))
+    parts = list(
+        dict.fromkeys(part for step in steps for part, seen in step.parts.items() if _is_worth_saying(part, seen))
+    )
     return Table(
         columns=[_TITLES[stage], "Verdict", *(part_name(part) for part in parts), "Tokens/s", "n"],
         rows=[_row(step, parts) for step in steps],
@@ -135,8 +137,12 @@ def _steps(tuned: Tuned, stage: Stage) -> Table:
     )
 
 
+def _is_worth_saying(part: str, seen: PartSeen) -> bool:
+    return part != FAILURES or bool(seen.value)
+
+
 def _row(step: StepTaken, parts: Sequence[str]) -> list[str | Cell]:
-    skipped = f"; left out: {', '.join(f'{load:g}' for load in step.skipped)}" if step.skipped else ""
+    skipped = f"; left out: {', '.join(f'{load:.4g}' for load in step.skipped)}" if step.skipped else ""
     cells: list[str | Cell] = [Cell(load_name(step.stage, step.load), hint=step.why + skipped)]
     cells.append(Cell(WORDS_BY_NAME[step.verdict], _TONES[step.verdict], hint=step.void or ""))
     for part in parts:

@@ -261,7 +261,7 @@ class Search:
         return Probe(load=load, samples=self.limits.samples, why=why, skipped=skipped)
 
     def _why_skipped(self, rung: float) -> str:
-        return f"steps up to {rung:g} are {'surely fine' if self._is_fine(rung) else 'left out to save probes'}"
+        return f"steps up to {rung:.4g} are {'surely fine' if self._is_fine(rung) else 'left out to save probes'}"
 
     def _narrow(self) -> Probe | None:
         """Between what holds and what doesn't: at the crossing; around loads that stay undecided."""
@@ -273,7 +273,7 @@ class Search:
             return self._around(low, zone[0], zone[-1], top)
         if high is None or self._scale.is_near(low, high):
             return None
-        return self._probe(low, high, self._aim(low, high), f"between {low:g} and {high:g}")
+        return self._probe(low, high, self._aim(low, high), f"between {low:.4g} and {high:.4g}")
 
     def _aim(self, low: float, high: float) -> float:
         """A little below the crossing; if that is next to a bound, where the other answer would end the search."""
@@ -293,7 +293,7 @@ class Search:
         scale = self._scale
         below = scale.position(from_) - scale.position(low)
         above = scale.position(high) - scale.position(to)
-        why = f"next to {from_:g}, which stays undecided"
+        why = f"next to {from_:.4g}, which stays undecided"
         if not scale.is_near(low, from_) and (below >= above or scale.is_near(to, high)):
             return self._probe(low, from_, scale.load(scale.position(from_) - min(2.0, below / 2)), why, PROBES_ENOUGH)
         if not scale.is_near(to, high):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from headway.bench.report.wording import duration, number, share
-from headway.tune.observation import SHARES
+from headway.tune.observation import FAILURES, SHARES
 from headway.tune.result import PartSeen, StepTaken
 from headway.tune.search import Found, Outcome
 
@@ -46,7 +46,13 @@ def skipped_line(step: StepTaken) -> str:
     """Empty if none was."""
     if not step.skipped:
         return ""
-    return f"skipped {', '.join(f'{load:g}' for load in step.skipped)}: {step.why}"
+    return f"skipped {', '.join(f'{load:.4g}' for load in step.skipped)}: {step.why}"
+
+
+def _breaks(part: str | None) -> str:
+    if part in SHARES:
+        return "too many requests fail" if part == FAILURES else "too many are out of SLO"
+    return f"{part_name(part)} breaks it" if part else "it is broken"
 
 
 def sentence(stage: str, outcome: Outcome, most: float) -> str:
@@ -54,18 +60,17 @@ def sentence(stage: str, outcome: Outcome, most: float) -> str:
         return "nothing" if load is None else load_name(stage, load)
 
     kept, broken = named(outcome.low), named(outcome.high)
-    part = part_name(outcome.part) if outcome.part else "the promise"
     match outcome.found:
         case Found.POINT if outcome.part == "throughput":
             return f"{named(outcome.load)}: more at once brings no more tokens a second"
         case Found.POINT:
-            return f"{named(outcome.load)} keeps the promise; at {broken} {part} breaks it"
+            return f"{named(outcome.load)} keeps the promise; at {broken} {_breaks(outcome.part)}"
         case Found.UNDECIDED:
             sure = f"it is surely kept at {kept}" if outcome.low else "it is nowhere surely kept"
             beyond = f"and surely broken at {broken}" if outcome.high is not None else "and nowhere surely broken"
             return f"undecided: {named(outcome.load)} is the best estimate; {sure} {beyond}"
         case Found.NONE:
-            return f"no point: {part} is beyond its target at {broken} already"
+            return f"no point: at {broken} {_breaks(outcome.part)} already"
         case Found.OPEN:
             return f"{named(outcome.load)} keeps the promise, and no more than {most:g} was tried"
         case Found.CLIENT:
