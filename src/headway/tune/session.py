@@ -79,19 +79,21 @@ def run_tune(asked: Asked, *, quiet: bool = False) -> int:
     """Search and report; the exit code. What goes wrong is one line on standard error."""
     console = Console(stderr=True, quiet=quiet)
     state = _State(Keeper(Files(store=asked.store)))
-    failure: str | None = None
+    failure, unmeasured = None, EXIT_USAGE
     try:
         with asyncio.Runner() as runner:
             runner.run(_tune(asked, state, console))
-    except (ValueError, StartError) as error:
+    except ValueError as error:
         failure = str(error)
+    except StartError as error:
+        failure, unmeasured = str(error), EXIT_FAILED
     except asyncio.CancelledError:
-        failure = INTERRUPTED
+        failure, unmeasured = INTERRUPTED, EXIT_INTERRUPTED
     if failure is not None:
         print(f"headway: {failure}", file=sys.stderr)
     tuned = state.tuned
     if tuned is None or not tuned.run.levels:
-        return EXIT_INTERRUPTED if failure in (None, INTERRUPTED) else EXIT_USAGE
+        return EXIT_INTERRUPTED if failure is None else unmeasured
     if failure is not None:
         tuned.state, tuned.reason = "partial", tuned.reason or failure.splitlines()[0]
     _finish(asked, state, tuned)
