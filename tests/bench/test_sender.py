@@ -21,6 +21,7 @@ from headway.bench.call import Call, Turn
 from headway.bench.record import Outcome, Record
 from headway.bench.sender import ReplyError, Sender
 from headway.bench.target import Target
+from headway.bench.wire import READS_MAX
 from tests.bench.scripted_server import (
     DONE,
     HOST,
@@ -209,6 +210,39 @@ def test_the_text_of_an_answer_is_that_which_is_visible() -> None:
 
     assert asyncio.run(run()).is_ok
     assert texts == ["a", "b"]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 6, 11])
+def test_the_end_may_come_in_any_pieces(size: int) -> None:
+    """What is kept to be parsed later must not keep the end from being seen."""
+
+    async def answer(asked: Asked) -> None:
+        await asked.send(STREAM_HEAD)
+        end = chunk(DONE) + LAST_CHUNK
+        for piece in (chunk(token("a")), chunk(token("b")), *(end[at : at + size] for at in range(0, len(end), size))):
+            await asyncio.sleep(0.002)
+            await asked.send(piece)
+
+    record = send(answer, timeout_s=5.0)
+    assert (record.outcome, len(record.chunk_s)) == (Outcome.OK, 2)
+    assert record.chunk_s[0] < record.chunk_s[1] < record.ended_s
+
+
+def test_more_events_than_are_kept_for_later_and_an_error_that_nothing_follows() -> None:
+    """The error is what happened, and when, though the server says no more and the time runs out."""
+
+    async def answer(asked: Asked) -> None:
+        await asked.send(STREAM_HEAD)
+        for _ in range(READS_MAX + 5):
+            await asyncio.sleep(0.002)
+            await asked.send(chunk(token("a")))
+        await asked.send(chunk(b'data: {"error": {"message": "lost"}}\n\n'))
+        await asyncio.Event().wait()
+
+    record = send(answer, timeout_s=1.0)
+    assert (record.outcome, record.error, len(record.chunk_s)) == (Outcome.ERROR, "lost", READS_MAX + 5)
+    assert len(set(record.chunk_s)) > READS_MAX
+    assert record.ended_s < 0.9
 
 
 # ---- connections -----------------------------------------------------------------------------------------------------

@@ -87,6 +87,7 @@ class Reading:
         "_is_continuous",
         "_is_done",
         "_is_stream",
+        "_is_watched",
         "_left",
         "_rest",
         "_seen",
@@ -108,9 +109,10 @@ class Reading:
         "visible_s",
     )
 
-    def __init__(self, on_text: Callable[[str], None] | None = None) -> None:
-        """``on_text`` gets each piece of the answer, reasoning apart, as it comes."""
+    def __init__(self, on_text: Callable[[str], None] | None = None, *, is_watched: bool = False) -> None:
+        """``on_text`` gets each piece of the answer, reasoning apart; at once if it ``is_watched``."""
         self.on_text = on_text
+        self._is_watched = is_watched
         self.outcome: Outcome | None = None
         self.error: str | None = None
         self.code: str | None = None
@@ -191,6 +193,11 @@ class Reading:
             self.code = code
             self.error = " ".join(error.split())[:ERROR_CHARACTERS_MAX]
             self._end(outcome, at_s)
+
+    @property
+    def can_wait(self) -> bool:
+        """Whether what comes may be taken a little later: nobody looks on, and its times are known."""
+        return self._is_stream and not self._is_watched
 
     # ---- what was said -----------------------------------------------------------------------------------------------
 

@@ -68,13 +68,16 @@ class Sender:
         index: int = 0,
         turn: int = 0,
         on_text: Callable[[str], None] | None = None,
+        is_watched: bool = False,
     ) -> Record:
         """``intended_s``: when it was to be sent; None: now. The time it may take counts from then.
+
+        ``on_text`` gets the answer piece by piece; a little late, unless it ``is_watched``.
 
         Whatever the server does is in the record; raises ValueError if the API can't take such a call.
         """
         intended_s = self.now_s if intended_s is None else intended_s
-        reading = Reading(on_text)
+        reading = Reading(on_text, is_watched=is_watched)
         exchange = Exchange(self._request(call), reading)
         left_s = self.start_s + intended_s + self._timeout_s - time.perf_counter()
         if self._over is not None:
@@ -86,8 +89,8 @@ class Sender:
         return self._record(reading, call, intended_s, index, turn)
 
     async def ask(self, call: Call, *, on_text: Callable[[str], None] | None = None) -> Record:
-        """``send`` what is expected to succeed. Raises ``ReplyError``."""
-        record = await self.send(call, on_text=on_text)
+        """``send`` what is expected to succeed, with somebody looking on. Raises ``ReplyError``."""
+        record = await self.send(call, on_text=on_text, is_watched=on_text is not None)
         if not record.is_ok:
             raise ReplyError(record)
         return record

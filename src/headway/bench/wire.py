@@ -1,6 +1,7 @@
 """HTTP/1.1 connections to one server, kept alive and used again. Knows sockets, not what replies mean.
 
-What is read from a socket is stamped before anything else is done with it.
+What is read from a socket is stamped before anything else is done with it. In the middle of a stream it is then only
+kept, and parsed a few dozen reads at a time: in one go that takes half of the processor time.
 """
 
 from __future__ import annotations
@@ -17,6 +18,11 @@ from headway.bench.record import Outcome
 from headway.bench.target import Target
 
 HEAD_BYTES_MAX = 1 << 16
+READS_MAX = 32
+READ_BYTES_MAX = 4096
+"""Reads that are kept for later: so many, each of at most so many bytes."""
+MESSAGE_END = b"\r\n\r\n"
+"""How every chunked message ends. A read that ends otherwise, and is no shorter, leaves the message unfinished."""
 STALE_S = 0.5
 """A kept connection that was closed before the request reached the server ends within a round trip."""
 
@@ -35,6 +41,8 @@ class Exchange:
 
     def give_up(self, outcome: Outcome, error: str) -> None:
         """Hang up, whatever it is at."""
+        if self.connection is not None:
+            self.connection.parse()
         self.reading.fail(outcome, error, time.perf_counter())
         if self.connection is not None:
             self.connection.abort()
@@ -133,6 +141,8 @@ class _Connection(asyncio.Protocol):
         self._is_used = False
         self._is_silent = True
         self._at_s = 0.0
+        self._reads: list[tuple[float, bytes]] = []
+        self._can_wait = False
         self._error: Exception | None = None
 
     def send(self, exchange: Exchange) -> None:
@@ -157,21 +167,34 @@ class _Connection(asyncio.Protocol):
         self.is_open = True
 
     def data_received(self, data: bytes) -> None:
-        self._at_s = time.perf_counter()
-        if self._reading is None:  # nobody asked for this
-            return self._transport.abort()
-        self._is_silent = False
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserCallbackError:
-            raise
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            self._fail(f"not HTTP: {error}")
-        if self._reading is not None and self._reading.outcome is not None:  # it ended before the message did
-            self._hang_up()
+        self._reads.append((time.perf_counter(), data))
+        if not (
+            self._can_wait
+            and len(self._reads) < READS_MAX
+            and len(MESSAGE_END) <= len(data) <= READ_BYTES_MAX
+            and data[-4:] != MESSAGE_END
+        ):
+            self.parse()
+
+    def parse(self) -> None:
+        """All that has been read."""
+        reads, self._reads = self._reads, []
+        for self._at_s, data in reads:
+            if self._reading is None:  # nobody asked for this
+                return self._transport.abort()
+            self._is_silent = False
+            try:
+                self._parser.feed_data(data)
+            except httptools.HttpParserCallbackError:
+                raise
+            except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+                self._fail(f"not HTTP: {error}")
+            if self._reading is not None and self._reading.outcome is not None:  # it ended before the message did
+                return self._hang_up()
         return None
 
     def connection_lost(self, error: Exception | None) -> None:
+        self.parse()
         self.is_open = False
         self._error = error
         del self._parser  # which refers to this object
@@ -203,6 +226,8 @@ class _Connection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         if self._reading is not None and self._parser.get_status_code() >= 200:
             self._reading.begin(self._parser.get_status_code(), self._headers)
+            is_chunked = "chunked" in self._headers.get("transfer-encoding", "")
+            self._can_wait = is_chunked and self._reading.can_wait
 
     def on_body(self, data: bytes) -> None:
         reading = self._reading
@@ -216,6 +241,7 @@ class _Connection(asyncio.Protocol):
         is_intact = reading.outcome is None and self._parser.should_keep_alive()
         reading.complete(self._at_s)
         self._exchange = self._reading = None
+        self._can_wait = False
         if is_intact:
             self._is_used = True
             self._pool.keep(self)
