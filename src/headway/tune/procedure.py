@@ -294,6 +294,8 @@ class Procedure:
         if outcome.found is Found.CLIENT:
             self.tuned.binding = {"resource": "client", "why": "beyond the point this client was the limit"}
             return
+        if outcome.high is None and outcome.found is not Found.UNDECIDED:
+            return  # nothing is known of what is beyond
         load = outcome.high if outcome.high is not None else max(self.at, default=None)
         level = None if load is None else self._levels.get(load)
         if level is None or load is None:
