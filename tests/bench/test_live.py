@@ -107,6 +107,16 @@ def test_a_run_without_requests_or_targets() -> None:
     assert "0 ok, 0 refused, 0 failed" in text_of(out)
 
 
+@pytest.mark.parametrize("is_terminal", [False, True])
+def test_the_name_of_a_class_is_no_markup(is_terminal: bool) -> None:
+    """Files of requests name classes as they like; none of them may end the level."""
+    shown = console(is_terminal)
+    with Live(shown, "4 at once", PROMISE, 60.0) as live:
+        live.add(record(1.0, 0.1, name="[/b]"))
+        live.tick(5.0)
+    assert "[/b]" in text_of(shown)
+
+
 def test_classes_are_bounded() -> None:
     out = console()
     with Live(out, "level", {}, 1.0) as live:

@@ -9,12 +9,17 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from headway.bench import health
+from headway.bench import health, session
 from headway.bench import run as run_module
 from headway.bench.export import read_run
+from headway.bench.figures import Level
+from headway.bench.loads import Load
+from headway.bench.record import Record
+from headway.bench.run import Setting
 from headway.bench.store import Store
 from headway.cli import main
 from tests.bench.api_server import MODEL, ApiServer, api_server
@@ -43,7 +48,7 @@ def test_a_run_is_shown_written_and_kept(tmp_path: Path, capsys: pytest.CaptureF
     files = {kind: tmp_path / f"run.{kind}" for kind in ("json", "html", "csv")}
     given = [each for kind, path in files.items() for each in (f"--{kind}", str(path))]
     with api_server(ApiServer()) as server:
-        status = bench(server, "--concurrency", "1,2", "--note", "first", *given)
+        status = bench(server, "--concurrency", "1,2", "--note", "[the] first [/one]", *given)
     assert status == 0
     shown = capsys.readouterr().out
     assert "1 at once" in shown
@@ -57,7 +62,7 @@ def test_a_run_is_shown_written_and_kept(tmp_path: Path, capsys: pytest.CaptureF
     assert "<html" in files["html"].read_text()
     assert len(files["csv"].read_text().splitlines()) == 3
     with Store(tmp_path / "data/headway/bench.sqlite") as store:
-        assert store.load("latest").note == "first"
+        assert store.load("latest").note == "[the] first [/one]"
         assert len(store.records("latest")[0]) > 10
 
 
@@ -90,13 +95,15 @@ def test_a_server_that_takes_less_is_asked_for_less(tmp_path: Path) -> None:
         (["--ttft", "0"], ["ttft", "1"]),
         (["--tokenizer", "/nowhere.json"], ["/nowhere.json"]),
         (["--timeout-s", "0"], ["timeout-s"]),
+        (["--warm-up-s", "nan"], ["warm-up-s"]),
+        (["--rate", "1,1e5", "--arrivals", "gamma", "--cv", "2"], ["1,000,000"]),
     ],
 )
 def test_what_is_said_wrongly_is_one_line(
     options: list[str], words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with api_server(ApiServer()) as server:
-        assert bench(server, *options) == 2
+        assert bench(server, *options, seconds=60.0) == 2
     said = capsys.readouterr()
     assert said.out == ""
     [line] = said.err.strip().splitlines()
@@ -202,6 +209,73 @@ def test_ctrl_c_keeps_what_there_is_and_marks_it(tmp_path: Path) -> None:
     assert level.classes[0].ok >= 10
     assert "interrupted" in out
     assert "Traceback" not in err
+
+
+def test_ctrl_c_before_anything_is_measured_ends_it_at_once() -> None:
+    """The first request of all may take as long as any, and there is nothing to be kept."""
+    with api_server(ApiServer(gap_s=60.0)) as server:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "headway.cli", "bench", server.url, "--workload", CALLS],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        enough = threading.Event()
+        while not server.bodies and process.poll() is None:
+            enough.wait(0.02)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+    assert (process.returncode, out, err) == (130, "", "")
+
+
+def test_a_level_that_can_not_be_offered_loses_nothing_of_those_before(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "run.csv"
+
+    async def run_level(setting: Setting, load: Load, **options: Any) -> tuple[Level, list[Record]]:
+        if load.name.startswith("2"):
+            raise ValueError("that can't be meant")
+        return await run_module.run_level(setting, load, **options)
+
+    monkeypatch.setattr(session, "run_level", run_level)
+    with api_server(ApiServer()) as server:
+        assert bench(server, "--concurrency", "1,2", "--store", "none", "--csv", str(path)) == 1
+    said = capsys.readouterr()
+    assert "headway: that can't be meant" in said.err
+    assert "1 at once" in said.out
+    assert len(path.read_text().splitlines()) == 2
+
+
+def test_what_can_not_be_piped_is_not_lost(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with api_server(ApiServer()) as server, Path("/dev/full").open("w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        status = bench(server, "--json", "-", "--store", "none")
+        monkeypatch.undo()
+    assert status == 1
+    [rescued] = tmp_path.glob("headway-bench-*.json")
+    assert str(rescued) in capsys.readouterr().err
+    assert read_run(rescued).levels[0].classes[0].ok > 5
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "vllm serve --api-key sesame",
+        "vllm serve --api-key='sesame'",
+        "VLLM_API_KEY=sesame vllm serve",
+        'serve --hf-token "sesame"',
+        "serve --header 'Authorization: Bearer sesame'",
+    ],
+)
+def test_a_command_line_is_kept_without_keys(command: str) -> None:
+    kept = session.command_line(["tune", "http://a", "--command", command, "--api-key-file", "my.key"])
+    assert "sesame" not in kept
+    assert "***" in kept
+    assert "my.key" in kept
 
 
 def test_runs_are_listed_shown_and_compared(capsys: pytest.CaptureFixture[str]) -> None:

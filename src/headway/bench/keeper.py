@@ -40,6 +40,7 @@ class Keeper:
         self.said: list[str] = []
         self.has_failed = False
         self._files = files
+        self._is_kept = False
 
     def keep(self, records: Sequence[Record]) -> None:
         """A level has been added to ``run``; these are its requests. The store and the JSON file are written again,
@@ -48,21 +49,21 @@ class Keeper:
         assert run is not None
         self.records.append(list(records))
         self.said, self.has_failed = [], False
-        is_kept = files.is_piped
+        is_kept = False
         if (store := files.store) is not None:
             is_kept |= self._try(lambda: self._store(run, store))
         if (path := files.json) is not None and not files.is_piped:
             is_kept |= self._try(lambda: write_run(run, path), f"{path}: all figures")
-        if self.has_failed and not is_kept:
+        self._is_kept = is_kept
+        if self.has_failed and not (is_kept or files.is_piped):
             self._rescue(run)
 
     def finish(self) -> None:
         """The other files, once."""
         run, files = self.run, self._files
         assert run is not None
-        if files.is_piped:
-            sys.stdout.write(run_to_json(run).decode())
-            sys.stdout.flush()
+        if files.is_piped and not self._try(lambda: _print(run)) and not self._is_kept:
+            self._rescue(run)
         if (csv := files.csv) is not None:
             self._try(lambda: write_file(csv, [rows(run).encode()]), f"{csv}: a row for each level and class")
         if (requests := files.requests) is not None:
@@ -71,6 +72,10 @@ class Keeper:
         if (html := files.html) is not None:
             text = page(run, dict(enumerate(self.records)))
             self._try(lambda: write_file(html, [text.encode()]), f"{html}: the report")
+
+    def fail(self, why: str) -> None:
+        self.said.append(f"headway: {why}")
+        self.has_failed = True
 
     def _store(self, run: Run, path: Path) -> None:
         with Store(path) as store:
@@ -81,8 +86,7 @@ class Keeper:
         try:
             write()
         except (StoreError, ExportError) as error:
-            self.has_failed = True
-            self.said.append(f"headway: {error}")
+            self.fail(str(error))
             return False
         if done:
             self.said.append(done)
@@ -96,3 +100,12 @@ class Keeper:
         except ExportError:
             sys.stdout.write(run_to_json(run).decode())
             self.said.append("headway: so all figures were written to standard output")
+
+
+def _print(run: Run) -> None:
+    """To standard output. Raises ``ExportError``."""
+    try:
+        sys.stdout.write(run_to_json(run).decode())
+        sys.stdout.flush()
+    except OSError as error:
+        raise ExportError(f"standard output can't be written: {error.strerror}") from None

@@ -114,7 +114,7 @@ class Live:
             self._screen = Screen(self._table(), console=self._console, auto_refresh=False, transient=False)
             self._screen.start()
         else:
-            self._console.print(f"{self._name}: {self._seconds:g} s", highlight=False)
+            self._console.print(f"{self._name}: {self._seconds:g} s", highlight=False, markup=False)
         return self
 
     def __exit__(
@@ -125,7 +125,7 @@ class Live:
             self._screen.stop()
             self._screen = None
         elif self._drawn_s < self._now_s:
-            self._console.print(self._line(), highlight=False, soft_wrap=True)
+            self._print_line()
 
     def add(self, record: Record) -> None:
         self._outcomes[record.outcome] += 1
@@ -154,7 +154,7 @@ class Live:
         if self._screen is not None:
             self._screen.update(self._table(), refresh=True)
         else:
-            self._console.print(self._line(), highlight=False, soft_wrap=True)
+            self._print_line()
 
     def _state_of(self, name: str) -> _ClassNow:
         if name not in self._classes and len(self._classes) >= CLASSES_MAX:
@@ -204,6 +204,9 @@ class Live:
         rows = [f"{name}: p95 TTFT {ttft}, ITL {itl}, in SLO {kept}" for name, ttft, itl, kept in self._rows()]
         return "; ".join([f"{self._elapsed()}: {self._counts()}", self._client(), *rows])
 
+    def _print_line(self) -> None:
+        self._console.print(self._line(), highlight=False, markup=False, soft_wrap=True)
+
     def _table(self) -> RenderableType:
         done = min(1.0, self._now_s / self._seconds) if self._seconds else 1.0
         bar = "━" * round(20 * done)
@@ -212,8 +215,8 @@ class Live:
         table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
         for column in (f"last {LAST_S} s", "p95 TTFT", "p95 ITL", "in SLO so far"):
             table.add_column(column, no_wrap=True)
-        for row in self._rows():
-            table.add_row(*row)
+        for name, ttft, itl, kept in self._rows():
+            table.add_row(Text(name), ttft, itl, kept)
         return Group(head, Text(f"{self._counts()}; {self._client()}"), table)
 
 

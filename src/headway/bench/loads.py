@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from headway.bench.arrivals import ARRIVALS_MAX
+
 Arrivals = Literal["poisson", "constant", "gamma", "trace"]
 
 RATE_MAX = 100_000.0
@@ -34,6 +36,8 @@ class OpenLoop:
         _check("rate", self.rate, least, RATE_MAX, "requests a second")
         _check("seconds", self.seconds, math.ulp(0.0), SECONDS_MAX, "seconds")
         _check("cv", self.cv, 0.01, 100.0, "")
+        if self.rate * self.seconds > ARRIVALS_MAX:
+            raise ValueError(f"{self.rate:g} a second for {self.seconds:g} s are more than {ARRIVALS_MAX:,} requests")
         _check("in_flight_max", self.in_flight_max, 1, CONCURRENCY_MAX, "connections")
 
     @property

@@ -10,10 +10,11 @@ import asyncio
 import contextlib
 import os
 import platform
+import re
 import shlex
 import signal
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -47,6 +48,10 @@ LEVEL_SEEDS = 1000
 PREFLIGHT_LEVEL = LEVEL_SEEDS - 1
 USUAL = ("chat", "short")
 """Workloads for who names none."""
+SECRETS = re.compile(
+    r"""((?:api[-_]?key|[-_]token|password|secret|bearer)['"]?(?:=|\s+)['"]*)[^\s'"]+""", re.IGNORECASE
+)
+"""In a command line: how a server that is to be started gets its keys."""
 AUTO, SERVER, BUNDLED = "auto", "server", "bundled"
 """What may count tokens, besides a file."""
 
@@ -72,6 +77,8 @@ class Session:
     def __post_init__(self) -> None:
         if not 0.0 < self.timeout_s <= 86_400.0:
             raise ValueError(f"timeout-s must be above 0 and at most 86400, not {self.timeout_s:g}")
+        if not 0.0 <= self.warm_up_s <= 86_400.0:
+            raise ValueError(f"warm-up-s must be 0 to 86400, not {self.warm_up_s:g}")
         if self.processes is not None and not 1 <= self.processes <= 64:
             raise ValueError(f"processes must be 1 to 64, not {self.processes}")
 
@@ -83,15 +90,15 @@ def run_session(session: Session, files: Files, *, quiet: bool = False) -> int:
     """Measure and report; the exit code. What goes wrong is one line on standard error."""
     console = Console(stderr=True, quiet=quiet)
     keeper = Keeper(files)
+    is_interrupted = False
     try:
         with asyncio.Runner() as runner:
             is_interrupted = runner.run(_measure(session, keeper, console))
-    except ValueError as error:
-        print(f"headway: {error}", file=sys.stderr)
-        return EXIT_USAGE
-    except ProcessError as error:
-        keeper.said.append(f"headway: {error}")
-        keeper.has_failed, is_interrupted = True, False
+    except (ValueError, ProcessError) as error:
+        keeper.fail(str(error))
+        if isinstance(error, ValueError) and not keeper.records:
+            print(f"headway: {error}", file=sys.stderr)
+            return EXIT_USAGE
     except asyncio.CancelledError:
         is_interrupted = True
     run = keeper.run
@@ -114,7 +121,7 @@ def run_session(session: Session, files: Files, *, quiet: bool = False) -> int:
 async def _measure(session: Session, keeper: Keeper, console: Console) -> bool:
     """Whether it was interrupted. Raises ``TargetError`` or ValueError while nothing has been measured."""
     stop = asyncio.Event()
-    with _interrupts(stop):
+    with _interrupts(stop, lambda: keeper.run is not None):
         setting, run = await prepare(session, console)
         keeper.run = run
         for number, load in enumerate(session.loads):
@@ -125,9 +132,9 @@ async def _measure(session: Session, keeper: Keeper, console: Console) -> bool:
                 level, records = await run_level(setting, load, seed=session.level_seed(number), live=live, stop=stop)
             run.levels.append(level)
             keeper.keep(records)
-            if level.state != "complete":
+            if level.state != "complete" or stop.is_set():
                 break
-    return stop.is_set() and bool(run.levels) and run.levels[-1].reason == "interrupted"
+    return stop.is_set() and run.levels[-1].reason in (None, "interrupted")
 
 
 async def prepare(session: Session, console: Console) -> tuple[Setting, Run]:
@@ -156,7 +163,7 @@ async def prepare(session: Session, console: Console) -> tuple[Setting, Run]:
     run = Run(
         id=new_id(started_at),
         started_at=started_at,
-        command=shlex.join(["headway", *sys.argv[1:]]),
+        command=command_line(sys.argv[1:]),
         note=session.note,
         target={
             "url": target.url,
@@ -171,8 +178,15 @@ async def prepare(session: Session, console: Console) -> tuple[Setting, Run]:
         machine=describe_machine(),
         versions={"headway": __version__, "python": platform.python_version()},
     )
-    console.print(f"{info.engine} {info.version or ''} at {target.url}, model {target.model}", highlight=False)
+    console.print(
+        f"{info.engine} {info.version or ''} at {target.url}, model {target.model}", highlight=False, markup=False
+    )
     return setting, run
+
+
+def command_line(arguments: Sequence[str]) -> str:
+    """As it was written, to be kept: without what must not be."""
+    return SECRETS.sub(r"\1***", shlex.join(["headway", *arguments]))
 
 
 def choose_tokens(name: str, target: Target, info: ServerInfo) -> Tokens:
@@ -206,14 +220,15 @@ def _cpu_name() -> str:
 
 
 @contextlib.contextmanager
-def _interrupts(stop: asyncio.Event) -> Iterator[None]:
-    """Ctrl-C and SIGTERM end the run early and keep what there is; a second one ends it at once."""
+def _interrupts(stop: asyncio.Event, has_begun: Callable[[], bool]) -> Iterator[None]:
+    """Ctrl-C and SIGTERM end the run early and keep what there is; a second one, or one before there is anything, ends
+    it at once."""
     loop = asyncio.get_running_loop()
     task = asyncio.current_task()
     assert task is not None
 
     def interrupt() -> None:
-        if stop.is_set():
+        if stop.is_set() or not has_begun():
             task.cancel()
         stop.set()
 

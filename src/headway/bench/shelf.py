@@ -47,7 +47,7 @@ def run_list(runs: Sequence[Run]) -> RenderableType:
     for run in runs:
         levels = [f"{MARKS[standing(level)]} {short_name(level)}" for level in run.levels]
         kind = "at once" if run.levels and run.levels[0].load.get("kind") == "closed" else ""
-        table.add_row(
+        cells = (
             run.id,
             run.started_at[:16].replace("T", " "),
             f"{run.target.get('engine')}, {str(run.target.get('url')).partition('//')[2]}",
@@ -55,6 +55,7 @@ def run_list(runs: Sequence[Run]) -> RenderableType:
             f"{'  '.join(levels[:LEVELS_SHOWN])}{' ...' if len(levels) > LEVELS_SHOWN else ''} {kind}",
             run.note,
         )
+        table.add_row(*map(Text, cells))  # what others wrote is no markup
     return table
 
 
@@ -66,7 +67,7 @@ def comparison(found: Comparison) -> RenderableType:
         for column in ("", "before", "after", "change", "", "because"):
             table.add_column(column, justify="left" if column in ("", "because") else "right")
         for change in level.changes:
-            table.add_row(*_cells(change), style=STYLES[change.sureness])
+            table.add_row(*map(Text, _cells(change)), style=STYLES[change.sureness])
         parts += [table, *(Padding(Text(f"! {each}", style="yellow"), (0, 2)) for each in level.warnings)]
     parts += [Text(f"Not compared: {each}", style="dim") for each in found.unmatched]
     return Group(*parts)
