@@ -201,3 +201,31 @@ def test_another_status_than_200(
 )
 def test_errors_have_four_forms(body: bytes, message: str, code: str | None) -> None:
     assert read_error(body) == (message, code)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        b'{"choices": [{"delta": {"content": "\xff"}}]}',
+        b'{"choices": [{"text": "a"}], "usage": {"completion_tokens": 4294967295}}',
+        b'{"choices": [{"text": "a"}], "usage": {"prompt_tokens": 99999999999999999999}}',
+        b'{"error": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    ],
+)
+def test_what_no_decoder_takes_is_malformed(event: bytes) -> None:
+    """Bytes that are no text, counts that have run below 0, endless nesting: the reply is a miss, and nothing else is
+    harmed, neither its process nor the figures that would be made of billions of tokens."""
+    for head, body in (("text/event-stream", b"data: " + event + b"\n\n"), ("application/json", event)):
+        reading = Reading()
+        reading.begin(200, {"content-type": head})
+        reading.take(body, 1.0)
+        reading.complete(1.0)
+        assert reading.outcome is Outcome.MALFORMED
+
+
+def test_an_error_that_is_no_text_is_an_error() -> None:
+    reading = Reading()
+    reading.begin(500, {})
+    reading.take(b'{"error": {"message": "\xff"}}', 1.0)
+    reading.complete(1.0)
+    assert reading.outcome is Outcome.ERROR

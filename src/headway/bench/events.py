@@ -8,7 +8,7 @@ of a chat names the role only and carries none. How many tokens an event carries
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -25,25 +25,32 @@ BODY_BYTES_MAX = 1 << 24
 STREAM_BYTES_MAX = 1 << 30
 ERROR_BYTES_MAX = 1 << 16
 ERROR_CHARACTERS_MAX = 300
+USAGE_MAX = 10_000_000
+"""Tokens: a server that says more, as one does whose count fell below 0, is not believed."""
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 ENDED_EARLY = "the reply ended early"
 
 
+Count = Annotated[int, msgspec.Meta(ge=-1, le=USAGE_MAX)]
+"""llama.cpp says -1 of what it does not know."""
+
+
 class _Details(msgspec.Struct, gc=False):
-    cached_tokens: int | None = None
+    cached_tokens: Count | None = None
 
 
 class _Usage(msgspec.Struct, gc=False):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
+    prompt_tokens: Count | None = None
+    completion_tokens: Count | None = None
     prompt_tokens_details: _Details | None = None
 
 
 class _Timings(msgspec.Struct, gc=False):
     """Of llama.cpp: tokens computed, taken from its cache, written."""
 
-    prompt_n: int = 0
-    cache_n: int = 0
-    predicted_n: int = 0
+    prompt_n: Count = 0
+    cache_n: Count = 0
+    predicted_n: Count = 0
 
 
 class _Message(msgspec.Struct, gc=False):
@@ -257,7 +264,7 @@ class Reading:
             return
         try:
             event = _decode(data)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             self.fail(Outcome.MALFORMED, f"not an event: {error}: {_excerpt(data)}", at_s)
             return
         if event.error is not None or event.object == "error":
@@ -318,7 +325,7 @@ class Reading:
         """A reply that is not streamed: all its tokens come with its end."""
         try:
             event = _decode(self._body)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             return self.fail(Outcome.MALFORMED, f"not a reply: {error}: {_excerpt(bytes(self._body))}", at_s)
         if event.error is not None or event.object == "error":
             return self._end_with(bytes(self._body), at_s)
@@ -370,7 +377,7 @@ def read_error(body: bytes) -> tuple[str, str | None]:
     """
     try:
         said = msgspec.json.decode(body)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return _excerpt(body), None
     inner = said.get("error", said.get("detail", said)) if isinstance(said, dict) else said
     if isinstance(inner, dict):
