@@ -30,7 +30,7 @@ FIRST_S = 0.05
 PROMPT_TOKENS = 64
 WAVES = 3
 """Answers that each stream gets one after the other."""
-COST_GAP_S = 0.01
+COST_GAP_S = 0.02
 LADDER_GAP_S = 0.04
 RUNGS_MAX = 8
 TOLERANCE = 0.05
@@ -43,7 +43,7 @@ Figure = float | int | str
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_peers(parser)
     parser.add_argument("--streams", type=int, default=64, help="streams at once")
-    parser.add_argument("--seconds", type=float, default=20.0, help="length of the long run")
+    parser.add_argument("--seconds", type=float, default=30.0, help="length of the long run")
     parser.add_argument("--rounds", type=int, default=3, help="pairs of a short and a long run for each client")
     parser.add_argument("--cores", default="0,1", help="the server's core and the client's")
     parser.add_argument("--no-ladder", action="store_true", help="only the cost")
@@ -78,11 +78,12 @@ def paced_server(gap_s: float, core: int) -> Iterator[Server]:
     process = subprocess.Popen(
         [*command, "--gap", str(gap_s), "--first", str(FIRST_S)], stdout=subprocess.PIPE, text=True
     )
-    try:
-        assert process.stdout is not None
-        yield Server(int(process.stdout.readline()))
-    finally:
-        end(process)
+    with process:
+        try:
+            assert process.stdout is not None
+            yield Server(int(process.stdout.readline()))
+        finally:
+            end(process)
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Figure]:
@@ -108,14 +109,17 @@ class _Bench:
     rounds: int
     server_core: int
     client_core: int
+    gap_s: float = COST_GAP_S
 
     def cost(self, client: Client) -> dict[str, Figure]:
         """Microseconds of processor time a token: the median of the rounds, the least and the most. Beside it what the
         client says of its own load generators, without what it then makes of the results."""
         found, said = [], []
         for index in range(self.rounds):
-            short, short_sent, _ = self._once(client, COST_GAP_S, self.seconds / 10, seed=2 * index)
-            long, long_sent, reported = self._once(client, COST_GAP_S, self.seconds, seed=2 * index + 1)
+            short, short_sent, _ = self._once(client, self.gap_s, self.seconds / 10, seed=2 * index)
+            long, long_sent, reported = self._once(client, self.gap_s, self.seconds, seed=2 * index + 1)
+            if long_sent.tokens <= short_sent.tokens:
+                raise ClientError(f"{client.name} asked for no more tokens in the long run than in the short one")
             found.append(1e6 * (long.cpu_s - short.cpu_s) / (long_sent.tokens - short_sent.tokens))
             said += [reported[CLIENT_CPU]] if CLIENT_CPU in reported else []
             print(
