@@ -162,3 +162,23 @@ def test_a_host_that_there_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_server_that_speaks_something_else() -> None:
     with plain_server(answers(VLLM)) as port, pytest.raises(TargetError, match="does not speak TLS there"):
         discover(Target(host="127.0.0.1", port=port, is_tls=True))
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("http://user:sesame@127.0.0.1:8000", "OPENAI_API_KEY"),
+        ("http://127.0.0.1:8000/v1?key=sesame", "nothing after its path"),
+        ("http://127.0.0.1:0", "address"),
+        ("http://127.0.0.1:99999", "65535"),
+        ("http://[::1", "::1"),
+        ("ftp://127.0.0.1", "http://127.0.0.1:8000"),
+        ("http://127.0.0.1/v 1", "%XX"),
+    ],
+)
+def test_an_address_that_can_not_be_meant_is_refused(url: str, words: str) -> None:
+    """None of it is dropped in silence, and what may be a key is not said again."""
+    with pytest.raises(TargetError) as error:
+        Target.at(url)
+    assert words in str(error.value)
+    assert "sesame" not in str(error.value)

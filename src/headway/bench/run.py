@@ -31,6 +31,8 @@ GONE_REQUESTS = 20
 GONE_S = 3.0
 """If so many requests in a row found no server, for so long, it is taken to be gone."""
 TICK_S = 0.25
+OF_WHOLE_REPLIES = ("e2e", "queue")
+"""What there is of a reply that did not come as a stream."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,12 +93,13 @@ async def run_level(
             options=options,
             on_start=on_start,
         )
-    stopped_s = min(clock(), load.seconds) if watch.stop.is_set() else None
+    errors = [each.error for each in stats if each.error]
+    is_partial = watch.stop.is_set() or bool(errors)
+    stopped_s = max((each.intended_s for each in records), default=0.0) if is_partial else None
     level = _measured(setting, load, records, stats, stopped_s)
     level.seed = seed
     level.scraped = scraper.result() if scraper else None
-    errors = [each.error for each in stats if each.error]
-    if watch.reason or stopped_s is not None or errors:
+    if is_partial:
         level.state = "partial"
         level.reason = watch.reason or (errors[0] if errors else "interrupted")
     return level, records
@@ -109,7 +112,10 @@ def _measured(
     warm_up_s = max(setting.warm_up_s, ramped_s)
     window = steady_window(load, records, stopped_s=stopped_s, warm_up_s=warm_up_s)
     classes = measure(records, window.span_s, setting.objectives, setting.default)
-    elapsed_s = max((each.elapsed_s for each in stats), default=0.0)
+    if not setting.dialect.is_streaming:
+        for figures in classes:
+            figures.latencies = {name: each for name, each in figures.latencies.items() if name in OF_WHOLE_REPLIES}
+    elapsed_s = max([0.0, *(each.elapsed_s for each in stats), *(each.ended_s for each in records)])
     level = Level(
         name=load.name,
         load={"kind": "open" if isinstance(load, OpenLoop) else "closed", **asdict(load)},

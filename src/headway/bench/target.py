@@ -34,13 +34,19 @@ class Target:
     @classmethod
     def at(cls, url: str, *, api: Api = "chat", model: str = "", key: str | None = None) -> Target:
         """From ``http://host:port`` with or without a path. Raises ``TargetError``."""
-        parts = urlsplit(url if "://" in url else f"http://{url}")
         try:
+            parts = urlsplit(url if "://" in url else f"http://{url}")
             port = parts.port
         except ValueError:
-            raise TargetError(f"{url}: the port must be a number up to 65535") from None
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise TargetError(f"{url}: after the host there may be a port, a number from 1 to 65535") from None
+        if parts.username is not None:  # and not said again: it would be kept with the run
+            raise TargetError("an address can't have a user and a password; set OPENAI_API_KEY or give --api-key-file")
+        if parts.query or parts.fragment:
+            raise TargetError(f"an address has nothing after its path; {parts.hostname}{parts.path} would be taken")
+        if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
             raise TargetError(f"{url} is not an address of a server; http://127.0.0.1:8000 is one")
+        if not parts.path.isascii() or " " in parts.path:
+            raise TargetError(f"{url}: write its path with %XX for other than plain letters")
         is_tls = parts.scheme == "https"
         base = parts.path.rstrip("/") or "/v1"
         return cls(
