@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from headway.bench.call import Call, Turn
-from headway.bench.generate import LoadStats, Options, run_load
+from headway.bench.generate import BACK_OFF_S, LoadStats, Options, run_load
 from headway.bench.loads import ClosedLoop, Load, OpenLoop
 from headway.bench.record import Outcome, Record
 from headway.bench.target import Target
@@ -260,6 +260,18 @@ def test_a_closed_loop_does_not_start_all_at_once() -> None:
     assert 0.1 <= first[7] - first[1] <= 0.8
     assert run.stats.ramped_s == pytest.approx(first[7], abs=0.1)
     assert run.server.open_max == 8
+
+
+def test_a_closed_loop_does_not_storm_a_server_that_refuses() -> None:
+    """One that says 429 at once would be asked as fast as the client can, and all figures would be of refusals."""
+
+    async def answer(asked: Asked) -> None:
+        await asked.send(error(429, "too many", "retry-after: 1"))
+
+    run = offer(answer, ClosedLoop(concurrency=2, seconds=1.2, ramp_s=0.0))
+    assert {each.outcome for each in run.records} == {Outcome.REFUSED}
+    assert 2 <= len(run.records) <= 6
+    assert max(each.intended_s for each in run.records) >= BACK_OFF_S
 
 
 def test_a_ramp_may_be_given() -> None:

@@ -27,6 +27,9 @@ DRAIN_S = 30.0
 """After the time of the load is over, replies under way are waited for so long at most; then they are timed out."""
 GRACE_S = 2.0
 """After an interrupt; then they are cut."""
+BACK_OFF_S = 0.5
+"""A slot of a closed loop whose request was not served waits so long before its next one, as a client does: else a
+server that refuses at once would be asked thousands of times a second."""
 LEAD_S = 0.05
 """Between the call and time 0 of the run, if the caller sets none."""
 LAG_INTERVAL_S = 0.02
@@ -213,12 +216,17 @@ class _Generation:
             if planned is None:
                 return
             await self._free.acquire()
-            intended_s = await self._converse(planned, intended_s)
+            last = await self._converse(planned, intended_s)
+            intended_s = last.ended_s
+            if not last.is_ok:
+                intended_s += BACK_OFF_S
+                if await self._is_stopped_before(intended_s):
+                    return
 
     # ---- one call ----------------------------------------------------------------------------------------------------
 
-    async def _converse(self, planned: Planned, intended_s: float) -> float:
-        """All turns of a call, the first of which has its connection already. Returns when the last one ended."""
+    async def _converse(self, planned: Planned, intended_s: float) -> Record:
+        """All turns of a call, the first of which has its connection already. Returns the last one that was sent."""
         call, answer = planned.call, list[str]()
         turn = 0
         while True:
@@ -231,10 +239,10 @@ class _Generation:
                 self._free.release()
             self._note(record)
             if not (record.is_ok and call.turns):
-                return record.ended_s
+                return record
             intended_s = record.ended_s + call.turns[0].think_s
             if intended_s >= self._load.seconds or await self._is_stopped_before(intended_s):
-                return record.ended_s
+                return record
             call = next_call(call, "".join(answer), record.tokens)
             answer, turn = [], turn + 1
             await self._free.acquire()
@@ -242,7 +250,7 @@ class _Generation:
     def _note(self, record: Record) -> None:
         self._stats.requests += 1
         self._stats.tokens += sum(record.chunk_tokens)
-        if not self._first_life_s.done():
+        if record.is_ok and not self._first_life_s.done():
             self._first_life_s.set_result(record.ended_s - record.intended_s)
         self._on_record(record)
 
