@@ -7,7 +7,7 @@ said wrongly; 3 the client was what limited the run; 130 interrupted. What was m
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -25,8 +25,10 @@ from headway.bench.report.html import page
 from headway.bench.session import EXIT_FAILED, EXIT_OK, EXIT_USAGE, Session, run_session
 from headway.bench.store import Store, StoreError, default_path
 from headway.bench.target import Api, Target
+from headway.policy.slo import Objective
 
 LEVELS_MAX = 64
+CV = 4.0
 
 _SERVER = Group("Server", sort_key=1)
 _LOAD = Group("Load", sort_key=2)
@@ -53,7 +55,7 @@ def bench(
     rate: Annotated[str | None, Parameter(group=_LOAD)] = None,
     concurrency: Annotated[str | None, Parameter(group=_LOAD)] = None,
     arrivals: Annotated[Arrivals, Parameter(group=_LOAD)] = "poisson",
-    cv: Annotated[float, Parameter(group=_LOAD)] = 4.0,
+    cv: Annotated[float | None, Parameter(group=_LOAD)] = None,
     seconds: Annotated[float, Parameter(group=_LOAD)] = 60.0,
     warm_up_s: Annotated[float, Parameter(group=_LOAD)] = 0.0,
     processes: Annotated[int | None, Parameter(group=_LOAD)] = None,
@@ -100,7 +102,7 @@ def bench(
     arrivals
         poisson, constant, gamma (bursts, see --cv) or trace (the workload's own times).
     cv
-        With --arrivals gamma: how bursty, as the coefficient of variation of the gaps. 1 is Poisson.
+        With --arrivals gamma: how bursty, as the coefficient of variation of the gaps. 1 is Poisson; 4 if not given.
     seconds
         How long each level takes.
     warm_up_s
@@ -113,7 +115,7 @@ def bench(
     tokenizer
         What counts tokens: auto, server (its /tokenize), bundled, or a tokenizer.json.
     no_stream
-        Ask for whole answers: then there is an end-to-end time and nothing else.
+        Ask for whole answers: then the end-to-end time is all there is, and all that is promised.
     seed
         The same seed makes the same requests at the same times; each level has prompts of its own. Another one each
         time if not given, or the server would find the last run's prompts in its cache.
@@ -146,6 +148,8 @@ def bench(
     """
     try:
         objectives = objectives_of(service_class, slo, {"ttft": ttft, "itl": itl, "e2e": e2e})
+        if no_stream:
+            objectives = _of_whole_answers(objectives, ttft, itl)
         session = Session(
             target=Target.at(url, api=api, model=model or "", key=key_of(key_file)),
             workload=workload,
@@ -173,20 +177,34 @@ def bench(
     return run_session(session, files, quiet=quiet)
 
 
+def _of_whole_answers(
+    objectives: Mapping[str, Objective], ttft: float | None, itl: float | None
+) -> Mapping[str, Objective]:
+    """What of them can be held without single tokens. Raises ValueError."""
+    if ttft is not None or itl is not None:
+        raise ValueError("--no-stream: whole answers have no single tokens to promise; give --e2e alone")
+    return {name: Objective(e2e_s=each.e2e_s) for name, each in objectives.items()}
+
+
 def _loads(
-    rate: str | None, concurrency: str | None, arrivals: Arrivals, cv: float, seconds: float
+    rate: str | None, concurrency: str | None, arrivals: Arrivals, cv: float | None, seconds: float
 ) -> tuple[Load, ...]:
     """A load for each level. Raises ValueError."""
     if rate is not None and concurrency is not None:
         raise ValueError("give --rate (requests a second) or --concurrency (requests at once), not both")
+    if concurrency is not None and arrivals != "poisson":
+        raise ValueError(f"--arrivals {arrivals} is for --rate: with --concurrency the replies decide when")
+    if cv is not None and arrivals != "gamma":
+        raise ValueError("--cv is for --arrivals gamma")
     if rate is None and concurrency is None:
         rate = "0" if arrivals == "trace" else None
         concurrency = None if rate else "1"
+    gaps_cv = (CV if cv is None else cv) if arrivals == "gamma" else 1.0
     loads: list[Load] = []
     for each in _numbers("--rate", rate):
-        loads.append(OpenLoop(rate=each, seconds=seconds, arrivals=arrivals, cv=cv if arrivals == "gamma" else 1.0))
+        loads.append(OpenLoop(rate=each, seconds=seconds, arrivals=arrivals, cv=gaps_cv))
     for each in _numbers("--concurrency", concurrency):
-        if each != int(each):
+        if not each.is_integer():
             raise ValueError(f"--concurrency must be a whole number of requests, not {each:g}")
         loads.append(ClosedLoop(concurrency=int(each), seconds=seconds))
     if len(loads) > LEVELS_MAX:
@@ -196,7 +214,7 @@ def _loads(
 
 def _numbers(option: str, text: str | None) -> list[float]:
     try:
-        return [float(each) for each in text.split(",")] if text else []
+        return [float(each) for each in text.split(",")] if text is not None else []
     except ValueError:
         raise ValueError(f"{option} {text}: write a number, or several with commas: 1,2,4") from None
 

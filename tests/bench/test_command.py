@@ -1,0 +1,50 @@
+"""What can be said to ``headway bench``: nothing is taken and not meant."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from headway.bench.export import read_run
+from headway.cli import main
+from tests.bench.api_server import ApiServer, api_server
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--concurrency", "4", "--arrivals", "gamma"], "--arrivals gamma is for --rate"),
+        (["--rate", "4", "--cv", "8"], "--cv is for"),
+        (["--concurrency", "inf"], "whole number"),
+        (["--concurrency", "nan"], "whole number"),
+        (["--rate", ""], "--rate"),
+        (["--no-stream", "--ttft", "300"], "--e2e"),
+    ],
+)
+def test_what_does_not_fit_together_is_one_line(
+    options: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["bench", "127.0.0.1:9", *options]) == 2
+    [line] = capsys.readouterr().err.strip().splitlines()
+    assert words in line
+
+
+def test_whole_answers_are_held_to_no_promise_of_single_tokens(tmp_path: Path) -> None:
+    """All of such an answer comes with its end: held against a first token's target, none would ever be in SLO."""
+    path = tmp_path / "run.json"
+    with api_server(ApiServer(gap_s=0.1)) as server:
+        options = [
+            "--no-stream",
+            "--workload",
+            "synthetic:in=8,out=6",
+            "--seconds",
+            "1",
+            "--concurrency",
+            "4",
+            "--quiet",
+        ]
+        main(["bench", server.url, *options, "--store", "none", "--json", str(path)])
+    figures = read_run(path).levels[0].classes[0]
+    assert (figures.ttft_target_s, figures.itl_target_s) == (None, None)
+    assert figures.good == figures.ok > 0
