@@ -239,6 +239,16 @@ def test_a_line_that_does_not_end_is_not_read(tmp_path: Path, monkeypatch: pytes
         _parse(f"jsonl:{_written(tmp_path, 2000 * 'a')}")
 
 
+def test_a_workload_says_whether_all_its_answers_have_a_length(tmp_path: Path) -> None:
+    """Else answers that may end earlier would be doubted for it."""
+    path = tmp_path / "calls.jsonl"
+    for field, is_exact in (("output_tokens", True), ("max_tokens", False)):
+        path.write_text(json.dumps({"prompt": "hi", field: 8}))
+        assert parse(f"jsonl:{path}", bundled(), api="chat").describe()["exact_output"] is is_exact
+    mix = parse("classes:conversational=0.7,batch=0.3,batch.exact=no", bundled(), api="chat")
+    assert mix.describe()["exact_output"] is False
+
+
 def test_messages_need_chat(tmp_path: Path) -> None:
     path = _written(tmp_path, '{"messages": [{"role": "user", "content": "a"}], "max_tokens": 1}')
     with pytest.raises(WorkloadError, match="messages need the chat API"):

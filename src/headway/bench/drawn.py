@@ -136,6 +136,7 @@ class Drawn:
         if len(self.kinds) == 1:
             return found | self.kinds[0].describe()
         total = sum(kind.share for kind in self.kinds)
+        found["exact_output"] = all(kind.is_exact for kind in self.kinds)
         return found | {"mix": [{"share": round(kind.share / total, 4), **kind.describe()} for kind in self.kinds]}
 
     def calls(self, seed: int, *, first: int = 0, step: int = 1) -> Iterator[Call]:

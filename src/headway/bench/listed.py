@@ -57,6 +57,7 @@ class Listed:
             "requests_per_second": None if self.rate is None else round(self.rate, 3),
             "input_tokens_mean": round(fmean(item.prompt_tokens for item in self.items) + self.fresh, 1),
             "output_tokens_mean": round(fmean(item.max_tokens for item in self.items), 1),
+            "exact_output": all(item.exact_output for item in self.items),
             "fresh_tokens": self.fresh,
         }
         classes = sorted({item.service_class for item in self.items} - {""})
