@@ -30,6 +30,16 @@ def test_what_does_not_fit_together_is_one_line(
     assert words in line
 
 
+def test_a_key_that_no_header_takes_is_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "schlüssel")
+    assert main(["bench", "127.0.0.1:9"]) == 2
+    [line] = capsys.readouterr().err.strip().splitlines()
+    assert "a key is one line" in line
+    assert "schlüssel" not in line
+
+
 def test_whole_answers_are_held_to_no_promise_of_single_tokens(tmp_path: Path) -> None:
     """All of such an answer comes with its end: held against a first token's target, none would ever be in SLO."""
     path = tmp_path / "run.json"

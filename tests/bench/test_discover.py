@@ -182,3 +182,12 @@ def test_an_address_that_can_not_be_meant_is_refused(url: str, words: str) -> No
         Target.at(url)
     assert words in str(error.value)
     assert "sesame" not in str(error.value)
+
+
+def test_answers_that_no_decoder_takes_are_no_answers() -> None:
+    """What is asked for beside the models may be anything; of the models it is one line that it is no list."""
+    nested = "[" * 100_000 + "]" * 100_000
+    info = found(answers({"/v1/models": models("m", owned_by=None), "/tokenize": nested, "/version": nested}))
+    assert (info.engine, info.version, info.has_tokenize) == ("unknown", None, False)
+    with pytest.raises(TargetError, match="no list of models"):
+        found(answers({"/v1/models": nested}))

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from headway.bench.ask import ask
+from headway.bench.events import UNREADABLE
 from headway.bench.scrape import engine_of
 from headway.bench.target import Target, TargetError
 from headway.bench.tokens_server import FORMS
@@ -45,7 +46,7 @@ class ServerInfo:
 
 class _Card(msgspec.Struct):
     id: str
-    owned_by: str = ""
+    owned_by: str | None = None
     max_model_len: int | None = None
     meta: dict[str, Any] | None = None
 
@@ -65,7 +66,7 @@ def discover(target: Target, *, timeout_s: float = TIMEOUT_S) -> ServerInfo:
     named = replace(target, model=card.id)
     metrics = _text(target, "/metrics", timeout_s)
     metrics_engine = engine_of(metrics or "")
-    engine = _OWNERS.get(card.owned_by.lower()) or metrics_engine
+    engine = _OWNERS.get((card.owned_by or "").lower()) or metrics_engine
     if engine is None and "max_total_tokens" in _object(target, "/info", timeout_s):
         engine = "tgi"
     version, longest = _details(target, engine, timeout_s)
@@ -99,7 +100,7 @@ def _models(target: Target, timeout_s: float) -> list[_Card]:
         )
     try:
         cards = msgspec.json.decode(body, type=_Cards).data
-    except msgspec.MsgspecError:
+    except UNREADABLE:
         raise TargetError(f"{target.url} is not an OpenAI-compatible API: GET {path} is no list of models") from None
     if not cards:
         raise TargetError(f"{target.url} has no model")
@@ -134,7 +135,7 @@ def _said(body: bytes) -> str:
     """The message of an error as OpenAI's API has it, in one line."""
     try:
         message = msgspec.json.decode(body)["error"]["message"]
-    except (msgspec.MsgspecError, KeyError, TypeError):
+    except (*UNREADABLE, KeyError, TypeError):
         return ""
     return f": {' '.join(str(message).split())[:SAID_MAX]}"
 
@@ -152,7 +153,7 @@ def _object(target: Target, path: str, timeout_s: float) -> dict[str, Any]:
     """The JSON object there; empty if there is none."""
     try:
         found = msgspec.json.decode(_text(target, path, timeout_s) or "")
-    except msgspec.MsgspecError:
+    except UNREADABLE:
         return {}
     return found if isinstance(found, dict) else {}
 
@@ -162,7 +163,7 @@ def _tokenizes(target: Target, body: dict[str, object], timeout_s: float) -> boo
     try:
         status, answer = ask(target, f"{target.root}/tokenize", timeout_s=timeout_s, body=body)
         found = msgspec.json.decode(answer)
-    except (OSError, http.client.HTTPException, msgspec.MsgspecError):
+    except (OSError, http.client.HTTPException, *UNREADABLE):
         return False
     return status == http.client.OK and bool(found.get("tokens") if isinstance(found, dict) else found)
 

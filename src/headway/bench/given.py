@@ -18,8 +18,8 @@ def key_of(path: Path | None, variable: str = KEY_VARIABLE) -> str | None:
     """From the file, else from the environment; None: there is none. Raises ValueError or OSError."""
     text = os.environ.get(variable, "") if path is None else path.read_text(encoding="utf-8")
     key = text.strip()
-    if not key.isprintable() or " " in key:
-        raise ValueError("a key is one line without spaces")
+    if not (key.isascii() and key.isprintable()) or " " in key:
+        raise ValueError("a key is one line of plain letters, digits and signs, without spaces")
     return key or None
 
 

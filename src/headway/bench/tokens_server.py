@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from headway.bench.events import UNREADABLE
 from headway.bench.target import Target
 from headway.bench.tokens import TokensError, WordTokens, word_tokens
 from headway.bench.tokens_local import bundled_words
@@ -106,7 +107,7 @@ class _Asker:
             raise TokensError(f"{self._where} answers {status}; {HELP}")
         try:
             ids = self.form.ids(msgspec.json.decode(answer))
-        except (msgspec.DecodeError, KeyError, TypeError, IndexError):
+        except (*UNREADABLE, KeyError, TypeError, IndexError):
             raise TokensError(f"{self._where} answers in no known form; {HELP}") from None
         return ids
 
