@@ -37,6 +37,7 @@ class ApiServer:
 def api_server(state: ApiServer) -> Iterator[ApiServer]:
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
 
         def do_GET(self) -> None:
             if not self._may_come_in():
@@ -62,7 +63,10 @@ def api_server(state: ApiServer) -> Iterator[ApiServer]:
                 threading.Thread(target=die, daemon=True).start()
                 self.close_connection = True
                 return
-            self._stream(body["max_tokens"])
+            if body.get("stream"):
+                self._stream(body["max_tokens"])
+            else:
+                self._whole(body["max_tokens"])
 
         def _stream(self, tokens: int) -> None:
             self.send_response(200)
@@ -79,6 +83,11 @@ def api_server(state: ApiServer) -> Iterator[ApiServer]:
             self._event({"choices": [{"index": 0, "delta": {}, "finish_reason": "length"}]})
             self._event({"choices": [], "usage": {"prompt_tokens": 8, "completion_tokens": tokens}})
             self.wfile.write(b"data: [DONE]\n\n")
+
+        def _whole(self, tokens: int) -> None:
+            time.sleep(tokens * state.gap_s)
+            choice = {"index": 0, "message": {"role": "assistant", "content": " x" * tokens}, "finish_reason": "length"}
+            self._json(200, {"choices": [choice], "usage": {"prompt_tokens": 8, "completion_tokens": tokens}})
 
         def _event(self, value: object) -> None:
             self.wfile.write(b"data: " + json.dumps(value).encode() + b"\n\n")

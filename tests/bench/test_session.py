@@ -83,6 +83,18 @@ def test_a_server_that_takes_less_is_asked_for_less(tmp_path: Path) -> None:
     assert read_run(path).levels[0].classes[0].ok > 5
 
 
+def test_replies_that_come_whole_have_an_end_and_nothing_else(tmp_path: Path) -> None:
+    """Their only time was told as TTFT as well, and held against its promise: every one of them was late."""
+    path = tmp_path / "run.json"
+    with api_server(ApiServer(gap_s=0.01)) as server:
+        assert bench(server, "--no-stream", "--e2e", "1000", "--json", str(path)) == 0
+    figures = read_run(path).levels[0].classes[0]
+    assert figures.good == figures.ok > 3
+    assert set(figures.latencies) == {"e2e"}
+    assert figures.latencies["e2e"].p50 == pytest.approx(0.06, rel=0.5)
+    assert figures.output_tokens == 6 * figures.ok
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
