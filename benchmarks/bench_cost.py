@@ -30,7 +30,6 @@ FIRST_S = 0.05
 PROMPT_TOKENS = 64
 WAVES = 3
 """Answers that each stream gets one after the other."""
-COST_GAP_S = 0.02
 LADDER_GAP_S = 0.04
 RUNGS_MAX = 8
 TOLERANCE = 0.05
@@ -43,6 +42,7 @@ Figure = float | int | str
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_peers(parser)
     parser.add_argument("--streams", type=int, default=64, help="streams at once")
+    parser.add_argument("--gap-ms", type=float, default=10.0, help="cost: between the tokens of a stream")
     parser.add_argument("--seconds", type=float, default=30.0, help="length of the long run")
     parser.add_argument("--rounds", type=int, default=3, help="pairs of a short and a long run for each client")
     parser.add_argument("--cores", default="0,1", help="the server's core and the client's")
@@ -88,8 +88,10 @@ def paced_server(gap_s: float, core: int) -> Iterator[Server]:
 
 def run(arguments: argparse.Namespace) -> dict[str, Figure]:
     server_core, client_core = read_cores(arguments.cores)
-    bench = _Bench(arguments.streams, arguments.seconds, arguments.rounds, server_core, client_core)
-    figures: dict[str, Figure] = {"streams": arguments.streams, "gap_ms": 1000 * COST_GAP_S}
+    bench = _Bench(
+        arguments.streams, arguments.seconds, arguments.rounds, server_core, client_core, arguments.gap_ms / 1000
+    )
+    figures: dict[str, Figure] = {"streams": arguments.streams, "gap_ms": arguments.gap_ms}
     for client in clients(arguments):
         if arguments.only in (None, client.name):
             figures[f"{client.name}_version"] = client.version()
@@ -109,7 +111,7 @@ class _Bench:
     rounds: int
     server_core: int
     client_core: int
-    gap_s: float = COST_GAP_S
+    gap_s: float
 
     def cost(self, client: Client) -> dict[str, Figure]:
         """Microseconds of processor time a token: the median of the rounds, the least and the most. Beside it what the
