@@ -145,6 +145,14 @@ def test_a_process_that_dies_is_told_and_ends_the_run() -> None:
     assert "died (exit status -9)" in error
 
 
+def test_what_goes_wrong_with_a_record_is_not_taken_for_a_process_that_hangs() -> None:
+    def fail(record: Record) -> None:
+        raise RuntimeError("a bug of ours")
+
+    with pytest.raises(RuntimeError, match="a bug of ours"):
+        offer(OpenLoop(rate=50.0, seconds=60.0), 2, on_record=fail)
+
+
 def _children() -> set[int]:
     files = Path("/proc/self/task").glob("*/children")
     return {int(each) for file in files for each in file.read_text().split()}

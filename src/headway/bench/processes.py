@@ -150,6 +150,8 @@ class _Parent:
         try:
             await self._start(feeding)
             await asyncio.wait((everyone,), timeout=self._seconds)
+            if everyone.done():
+                everyone.result()
             for worker in self._workers:
                 if not worker.is_over:
                     worker.stats.error = f"load generator process {worker.stats.process} did not end in time"
