@@ -56,6 +56,14 @@ def test_a_server_that_takes_no_connection_is_not_the_clients_fault() -> None:
     assert health([]).bound is None
 
 
+def test_a_server_that_is_slow_to_accept_is_not_the_clients_fault() -> None:
+    """A handshake with a server far away, or one that accepts late, was taken for a client that sends late."""
+    slow = late(0.2)
+    slow.connect_s = 0.19
+    assert health([slow]).bound is None
+    assert health([slow]).slip_p99_s == pytest.approx(0.01)
+
+
 def test_an_event_loop_that_lags() -> None:
     assert health(lag_p99_s=0.019).bound is None
     assert health(lag_p99_s=0.021).bound == "the client's event loop lagged: p99 21 ms, limit 20 ms"

@@ -271,11 +271,16 @@ class _Generation:
             return False
 
     async def _watch_lag(self) -> None:
-        interval_s = max(LAG_INTERVAL_S, (self._load.seconds + self._options.drain_s) / LAG_SAMPLES_MAX)
-        while True:
-            due_s = time.perf_counter() + interval_s
-            await asyncio.sleep(interval_s)
-            self._lags_s.append(max(0.0, time.perf_counter() - due_s))
+        """A wake-up is due every so often, however late the last one was: a loop that stood still for a second was late
+        for all that were due in it. While the load lasts: a drain is idle."""
+        interval_s = max(LAG_INTERVAL_S, self._load.seconds / LAG_SAMPLES_MAX)
+        due_s = max(0.0, self._sender.now_s) + interval_s
+        while due_s < self._load.seconds:
+            await asyncio.sleep(max(0.0, due_s - self._sender.now_s))
+            now_s = self._sender.now_s
+            while due_s <= now_s and len(self._lags_s) < LAG_SAMPLES_MAX:
+                self._lags_s.append(now_s - due_s)
+                due_s += interval_s
 
     def _note_lag(self) -> None:
         lags_s, stats = sorted(self._lags_s), self._stats

@@ -34,12 +34,13 @@ def client_health(
     tokens: int,
     objectives: Iterable[Objective] = (),
 ) -> ClientHealth:
-    """``cpu_s``: processor time of each process in ``elapsed_s``; the lags are of the worst of them.
+    """``cpu_s``: processor time of each process in the ``elapsed_s`` of the load; the lags are of the worst of them.
 
-    The slip of a request that got no connection says nothing of the client, and does not count. One that waited for its
-    turn because too many were under way does: it was not sent as it was to be.
+    How long a server takes to accept a connection is no slip, and that of a request that got none does not count. One
+    that waited for its turn because too many were under way does: it was not sent as it was to be.
     """
-    slips_s = sorted(max(0.0, each.slip_s) for each in records if each.outcome is not Outcome.CONNECT) or [0.0]
+    sent = [each for each in records if each.outcome is not Outcome.CONNECT]
+    slips_s = sorted(max(0.0, each.slip_s - each.connect_s) for each in sent) or [0.0]
     health = ClientHealth(
         processes=max(1, len(cpu_s)),
         slip_p50_s=nearest_rank(slips_s, 0.5),

@@ -32,7 +32,8 @@ class Outcome(StrEnum):
 
 
 class Record(msgspec.Struct, kw_only=True):
-    """``intended_s``: when it was to be sent; ``sent_s``: when it was, on an open connection.
+    """``intended_s``: when it was to be sent; ``sent_s``: when it was, on an open connection, which took
+    ``connect_s`` to open (0: it was open).
 
     ``chunk_s``: when the socket was read for each event that carried tokens, and ``chunk_tokens`` how many it carried
     (see ``is_counted``). ``visible_s``: of the first token that is no reasoning. ``ended_s``: when the reply was whole,
@@ -44,6 +45,7 @@ class Record(msgspec.Struct, kw_only=True):
     service_class: str = ""
     intended_s: float
     sent_s: float | None = None
+    connect_s: float = 0.0
     ended_s: float
     chunk_s: list[float] = []
     chunk_tokens: list[int] = []

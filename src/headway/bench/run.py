@@ -122,7 +122,7 @@ def _measured(
         elapsed_s=elapsed_s,
         window_s=window.span_s,
         classes=classes,
-        client=_health(setting, records, stats, elapsed_s),
+        client=_health(setting, records, stats, min(elapsed_s, load.seconds)),
         timeline=timeline(records, window.span_s, elapsed_s, setting.objectives, setting.default),
         warnings=doubts(
             records,

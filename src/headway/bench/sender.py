@@ -86,7 +86,9 @@ class Sender:
             exchange.give_up(Outcome.TIMEOUT, f"not sent within {self._timeout_s:g} s: too many were under way")
         else:
             await self._run(exchange, left_s)
-        return self._record(reading, call, intended_s, index, turn)
+        record = self._record(reading, call, intended_s, index, turn)
+        record.connect_s = exchange.connect_s
+        return record
 
     async def ask(self, call: Call, *, on_text: Callable[[str], None] | None = None) -> Record:
         """``send`` what is expected to succeed, with somebody looking on. Raises ``ReplyError``."""

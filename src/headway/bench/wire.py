@@ -29,14 +29,15 @@ STALE_S = 0.5
 
 class Exchange:
     """One request on its way: what is sent, and the reading that gets the reply. ``ended`` is done with the reading's
-    end, or with none when a kept connection turned out to be closed already."""
+    end, or with none when a kept connection turned out to be closed already. ``connect_s``: what connecting took."""
 
-    __slots__ = ("connection", "ended", "reading", "request")
+    __slots__ = ("connect_s", "connection", "ended", "reading", "request")
 
     def __init__(self, request: bytes, reading: Reading) -> None:
         self.request = request
         self.reading = reading
         self.connection: _Connection | None = None
+        self.connect_s = 0.0
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def give_up(self, outcome: Outcome, error: str) -> None:
@@ -98,6 +99,7 @@ class Pool:
         loop = asyncio.get_running_loop()
         exchange.ended = loop.create_future()
         target = self._target
+        asked_s = time.perf_counter()
         connecting = loop.create_task(
             loop.create_connection(
                 lambda: _Connection(self),
@@ -123,6 +125,7 @@ class Pool:
         except OSError as error:
             exchange.reading.fail(Outcome.CONNECT, _why(error), time.perf_counter())
             return
+        exchange.connect_s = time.perf_counter() - asked_s
         if connection.is_open and (peer := transport.get_extra_info("peername")):
             self._address = peer[0]  # a name is looked up once
         await self._run_on(connection, exchange)
