@@ -75,3 +75,9 @@ def test_one_busy_process_of_many_is_enough() -> None:
     both = health([late(0.2)], cpu_s=(9.9,)).bound
     assert both is not None
     assert both.count(";") == 1
+
+
+def test_a_client_without_sockets_is_its_own_limit() -> None:
+    """A file limit of 1024 made every further request "no connection", and the server "gone"."""
+    found = health([late(0.0), failure(1.0, Outcome.CLIENT, after_s=0.0)])
+    assert found.bound == "1 requests found no free socket on this machine"

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import resource
 import socket
 import ssl
 import struct
 import subprocess
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -442,3 +444,30 @@ def test_usage_of_a_whole_reply() -> None:
     record = send(saying(reply))
     assert (record.usage_prompt, record.usage_completion, record.is_counted) == (3, 1, True)
     assert (record.prompt_tokens, record.max_tokens) == (1, 4)
+
+
+def test_no_socket_left_on_this_machine_is_not_the_servers_fault() -> None:
+    """It was told as "no connection", and after twenty of them as a server that went away."""
+
+    async def run() -> Record:
+        async with scripted_server(saying()) as server, Sender(target(server.port)) as sender:
+            with no_descriptors_left():
+                return await sender.send(CALL)
+
+    assert asyncio.run(run()).outcome is Outcome.CLIENT
+
+
+@contextlib.contextmanager
+def no_descriptors_left() -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    held: list[int] = []
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                held.append(os.dup(0))
+        yield
+    finally:
+        for each in held:
+            os.close(each)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

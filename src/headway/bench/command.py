@@ -301,6 +301,8 @@ def workloads() -> int:
 
 
 def _runs(path: Path) -> list[Run]:
+    if not path.exists():
+        return []
     with Store(path) as kept:
         return kept.list()
 

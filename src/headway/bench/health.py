@@ -39,7 +39,7 @@ def client_health(
     How long a server takes to accept a connection is no slip, and that of a request that got none does not count. One
     that waited for its turn because too many were under way does: it was not sent as it was to be.
     """
-    sent = [each for each in records if each.outcome is not Outcome.CONNECT]
+    sent = [each for each in records if each.outcome not in (Outcome.CONNECT, Outcome.CLIENT)]
     slips_s = sorted(max(0.0, each.slip_s - each.connect_s) for each in sent) or [0.0]
     health = ClientHealth(
         processes=max(1, len(cpu_s)),
@@ -52,16 +52,17 @@ def client_health(
         cpu_share=max(cpu_s, default=0.0) / elapsed_s if elapsed_s > 0.0 else 0.0,
         cpu_us_per_token=sum(cpu_s) / tokens * 1e6 if tokens else None,
     )
-    health.bound = _bound(health, list(objectives))
+    out_of_sockets = sum(each.outcome is Outcome.CLIENT for each in records)
+    health.bound = _bound(health, list(objectives), out_of_sockets)
     return health
 
 
-def _bound(health: ClientHealth, objectives: Sequence[Objective]) -> str | None:
+def _bound(health: ClientHealth, objectives: Sequence[Objective], out_of_sockets: int) -> str | None:
     ttfts_s = [each.ttft_s for each in objectives if each.ttft_s is not None]
     itls_s = [each.itl_s for each in objectives if each.itl_s is not None]
     slip_limit_s = min([SLIP_MAX_S, *(SLIP_TARGET_SHARE * each for each in ttfts_s)])
     lag_limit_s = min([LAG_MAX_S, *(max(LAG_LEAST_S, LAG_TARGET_SHARE * each) for each in itls_s)])
-    reasons = []
+    reasons = [f"{out_of_sockets} requests found no free socket on this machine"] if out_of_sockets else []
     if health.slip_p99_s > slip_limit_s:
         reasons.append(f"requests were sent late: p99 {_ms(health.slip_p99_s)}, limit {_ms(slip_limit_s)}")
     if health.lag_p99_s > lag_limit_s:

@@ -21,6 +21,8 @@ class Outcome(StrEnum):
     TIMEOUT = "timeout"
     CONNECT = "connect"
     """No connection."""
+    CLIENT = "client"
+    """No connection, because this machine had no socket left for one: no fault of the server's."""
     BROKEN = "broken"
     """The reply began, or was waited for, and the connection ended."""
     MALFORMED = "malformed"

@@ -180,9 +180,10 @@ async def _ticking(live: Live | None, clock: Callable[[], float]) -> AsyncIterat
         return
 
     async def tick() -> None:
-        while True:
-            live.tick(clock())
-            await asyncio.sleep(TICK_S)
+        with contextlib.suppress(OSError):  # nobody reads it any more; what is measured matters more
+            while True:
+                live.tick(clock())
+                await asyncio.sleep(TICK_S)
 
     task = asyncio.create_task(tick())
     try:
@@ -191,4 +192,5 @@ async def _ticking(live: Live | None, clock: Callable[[], float]) -> AsyncIterat
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
-        live.tick(clock())
+        with contextlib.suppress(OSError):
+            live.tick(clock())

@@ -12,9 +12,8 @@ import os
 import platform
 import re
 import shlex
-import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +23,7 @@ from rich.console import Console
 from headway import __version__
 from headway.bench.discover import ServerInfo, discover
 from headway.bench.figures import Run
+from headway.bench.interrupts import interrupts
 from headway.bench.keeper import Files, Keeper
 from headway.bench.live import Live
 from headway.bench.loads import Load
@@ -121,7 +121,7 @@ def run_session(session: Session, files: Files, *, quiet: bool = False) -> int:
 async def _measure(session: Session, keeper: Keeper, console: Console) -> bool:
     """Whether it was interrupted. Raises ``TargetError`` or ValueError while nothing has been measured."""
     stop = asyncio.Event()
-    with _interrupts(stop, lambda: keeper.run is not None):
+    with interrupts(stop, lambda: keeper.run is not None):
         setting, run = await prepare(session, console)
         keeper.run = run
         for number, load in enumerate(session.loads):
@@ -173,6 +173,7 @@ async def prepare(session: Session, console: Console) -> tuple[Setting, Run]:
             "version": info.version,
             "max_model_len": info.max_model_len,
             "streaming": session.is_streaming,
+            "given_up": list(settled.given_up),
         },
         workload=workload.describe() | {"seed": session.seed, "template_tokens": settled.template_tokens},
         machine=describe_machine(),
@@ -217,25 +218,3 @@ def _cpu_name() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
-
-
-@contextlib.contextmanager
-def _interrupts(stop: asyncio.Event, has_begun: Callable[[], bool]) -> Iterator[None]:
-    """Ctrl-C and SIGTERM end the run early and keep what there is; a second one, or one before there is anything, ends
-    it at once."""
-    loop = asyncio.get_running_loop()
-    task = asyncio.current_task()
-    assert task is not None
-
-    def interrupt() -> None:
-        if stop.is_set() or not has_begun():
-            task.cancel()
-        stop.set()
-
-    for each in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(each, interrupt)
-    try:
-        yield
-    finally:
-        for each in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(each)

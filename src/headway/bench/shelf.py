@@ -18,7 +18,7 @@ from headway.bench.record import Record
 from headway.bench.report.standing import standing
 from headway.bench.report.table import MARKS
 from headway.bench.report.wording import duration, number, share, short_name
-from headway.bench.store import Store
+from headway.bench.store import Store, StoreError
 from headway.bench.workload import EXAMPLES, listing, options
 
 STYLES = {Sureness.REAL: "bold", Sureness.NOISE: "dim", Sureness.UNKNOWN: "yellow"}
@@ -34,6 +34,8 @@ def find(name: str, store: Path) -> tuple[Run, list[list[Record]]]:
     if name.endswith(".json") or "/" in name:
         run = read_run(Path(name))
         return run, [[] for _ in run.levels]
+    if not store.exists():
+        raise StoreError(f"no runs are kept in {store}")
     with Store(store) as shelf:
         return shelf.load(name), shelf.records(name)
 

@@ -18,7 +18,7 @@ LIFE_SHARE = 0.9
 WINDOW_SHARE_MIN = 1 / 3
 """Of the run: a window that is shorter says more about its edges than about the server."""
 
-_NO_LIFE = (Outcome.REFUSED, Outcome.CONNECT, Outcome.CUT)
+_NO_LIFE = (Outcome.REFUSED, Outcome.CONNECT, Outcome.CLIENT, Outcome.CUT)
 
 
 @dataclass(frozen=True, slots=True)

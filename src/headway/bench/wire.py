@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import time
 from typing import Any, cast
 
@@ -23,6 +24,8 @@ READ_BYTES_MAX = 4096
 """Reads that are kept for later: so many, each of at most so many bytes."""
 MESSAGE_END = b"\r\n\r\n"
 """How every chunked message ends. A read that ends otherwise, and is no shorter, leaves the message unfinished."""
+OWN_LIMITS = (errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM)
+"""What the system answers when it is this machine that has nothing left to connect with."""
 STALE_S = 0.5
 """A kept connection that was closed before the request reached the server ends within a round trip."""
 
@@ -123,7 +126,8 @@ class Pool:
         try:
             transport, connection = await connecting
         except OSError as error:
-            exchange.reading.fail(Outcome.CONNECT, _why(error), time.perf_counter())
+            outcome = Outcome.CLIENT if error.errno in OWN_LIMITS else Outcome.CONNECT
+            exchange.reading.fail(outcome, _why(error), time.perf_counter())
             return
         exchange.connect_s = time.perf_counter() - asked_s
         if connection.is_open and (peer := transport.get_extra_info("peername")):

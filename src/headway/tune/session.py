@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from rich.console import Console
 
 from headway.bench.export import ExportError, write_file
 from headway.bench.figures import Level
+from headway.bench.interrupts import interrupts
 from headway.bench.keeper import Files, Keeper
 from headway.bench.live import Live
 from headway.bench.loads import Load
@@ -111,7 +110,7 @@ def _exit_code(tuned: Tuned, *, has_failed: bool) -> int:
 async def _tune(asked: Asked, state: _State, console: Console) -> None:
     stop = asyncio.Event()
     show = ConsoleShow(console)
-    with _interrupts(stop):
+    with interrupts(stop, lambda: state.tuned is not None):
         engine = await _engine(asked, show.say)
         try:
             if engine.is_restarted:  # before anything can be asked of it
@@ -246,23 +245,3 @@ def _print(tuned: Tuned) -> None:
     others = [name for name in tuned.configs if name != engine]
     if engine in tuned.configs and others:
         print(f"\nFor {', '.join(others)}: in the JSON and the report.")
-
-
-@contextlib.contextmanager
-def _interrupts(stop: asyncio.Event) -> Iterator[None]:
-    """Ctrl-C and SIGTERM end it early and keep what there is; a second one ends it at once."""
-    loop, task = asyncio.get_running_loop(), asyncio.current_task()
-    assert task is not None
-
-    def interrupt() -> None:
-        if stop.is_set():
-            task.cancel()
-        stop.set()
-
-    for each in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(each, interrupt)
-    try:
-        yield
-    finally:
-        for each in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(each)

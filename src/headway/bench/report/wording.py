@@ -17,6 +17,7 @@ MISS_WORDS = {
     "connect": "no connection",
     "broken": "broken off",
     "malformed": "malformed",
+    "client": "no socket left here",
     "error": "server error",
     "cut": "cut off",
 }
