@@ -96,6 +96,7 @@ def _curve(tuned: Tuned, part: str) -> Chart | None:
     target = seen[0].target
     curve = Series(
         label=f"p95 {part_name(part)}",
+        style="points",
         values=[each.value for each in seen],
         low=[each.low or None for each in seen],
         high=[each.high for each in seen],
@@ -152,6 +153,8 @@ def _row(step: StepTaken, parts: Sequence[str]) -> list[str | Cell]:
             continue
         low, high = part_value(part, seen.low), part_value(part, seen.high)
         cells.append(Cell(part_value(part, seen.value), hint=f"95 % interval {between(low, high)}"))
+    if step.void is not None:
+        return [*cells, "", ""]
     return [*cells, number(step.throughput), str(step.samples)]
 
 
