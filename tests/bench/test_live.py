@@ -83,7 +83,7 @@ def test_what_went_wrong_is_counted_by_kind() -> None:
             if outcome is not Outcome.OK:
                 live.add(failed(1.0, outcome))
         live.tick(1.0)
-    assert "0 ok, 1 refused, 5 failed" in text_of(out)
+    assert "0 ok, 1 refused, 6 failed" in text_of(out)
     assert "in SLO 0 %" in text_of(out)
 
 
