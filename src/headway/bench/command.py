@@ -18,7 +18,7 @@ from headway.bench import shelf
 from headway.bench.compare import compare as compare_runs
 from headway.bench.export import ExportError, run_to_json, write_file, write_run
 from headway.bench.figures import Run
-from headway.bench.given import key_of, objectives_of, seed_of
+from headway.bench.given import CALLS, PROMISE, RESULTS, SERVER, key_of, objectives_of, seed_of
 from headway.bench.keeper import Files
 from headway.bench.loads import Arrivals, ClosedLoop, Load, OpenLoop
 from headway.bench.report.html import page
@@ -30,11 +30,7 @@ from headway.policy.slo import Objective
 LEVELS_MAX = 64
 CV = 4.0
 
-_SERVER = Group("Server", sort_key=1)
 _LOAD = Group("Load", sort_key=2)
-_CALLS = Group("Requests", sort_key=3)
-_PROMISE = Group("Promise", sort_key=4)
-_RESULTS = Group("Results", sort_key=5)
 
 app = App(
     name="bench",
@@ -45,13 +41,13 @@ app = App(
 
 @app.default
 def bench(
-    url: Annotated[str, Parameter(group=_SERVER)],
+    url: Annotated[str, Parameter(group=SERVER)],
     /,
     *,
-    model: Annotated[str | None, Parameter(group=_SERVER)] = None,
-    api: Annotated[Api, Parameter(group=_SERVER)] = "chat",
-    key_file: Annotated[Path | None, Parameter(group=_SERVER)] = None,
-    timeout_s: Annotated[float, Parameter(group=_SERVER)] = 120.0,
+    model: Annotated[str | None, Parameter(group=SERVER)] = None,
+    api: Annotated[Api, Parameter(group=SERVER)] = "chat",
+    key_file: Annotated[Path | None, Parameter(group=SERVER)] = None,
+    timeout_s: Annotated[float, Parameter(group=SERVER)] = 120.0,
     rate: Annotated[str | None, Parameter(group=_LOAD)] = None,
     concurrency: Annotated[str | None, Parameter(group=_LOAD)] = None,
     arrivals: Annotated[Arrivals, Parameter(group=_LOAD)] = "poisson",
@@ -59,23 +55,23 @@ def bench(
     seconds: Annotated[float, Parameter(group=_LOAD)] = 60.0,
     warm_up_s: Annotated[float, Parameter(group=_LOAD)] = 0.0,
     processes: Annotated[int | None, Parameter(group=_LOAD)] = None,
-    workload: Annotated[str | None, Parameter(group=_CALLS)] = None,
-    tokenizer: Annotated[str, Parameter(group=_CALLS)] = "auto",
-    no_stream: Annotated[bool, Parameter(group=_CALLS)] = False,
-    seed: Annotated[int | None, Parameter(group=_CALLS)] = None,
-    ttft: Annotated[float | None, Parameter(group=_PROMISE)] = None,
-    itl: Annotated[float | None, Parameter(group=_PROMISE)] = None,
-    e2e: Annotated[float | None, Parameter(group=_PROMISE)] = None,
-    service_class: Annotated[str, Parameter(name="--class", group=_PROMISE)] = "conversational",
-    slo: Annotated[tuple[str, ...], Parameter(group=_PROMISE)] = (),
-    json_file: Annotated[Path | None, Parameter(name="--json", group=_RESULTS, allow_leading_hyphen=True)] = None,
-    html_file: Annotated[Path | None, Parameter(name="--html", group=_RESULTS)] = None,
-    csv_file: Annotated[Path | None, Parameter(name="--csv", group=_RESULTS)] = None,
-    requests_file: Annotated[Path | None, Parameter(name="--requests", group=_RESULTS)] = None,
-    store: Annotated[str | None, Parameter(group=_RESULTS)] = None,
-    note: Annotated[str, Parameter(group=_RESULTS)] = "",
-    no_scrape: Annotated[bool, Parameter(group=_RESULTS)] = False,
-    quiet: Annotated[bool, Parameter(group=_RESULTS)] = False,
+    workload: Annotated[str | None, Parameter(group=CALLS)] = None,
+    tokenizer: Annotated[str, Parameter(group=CALLS)] = "auto",
+    no_stream: Annotated[bool, Parameter(group=CALLS)] = False,
+    seed: Annotated[int | None, Parameter(group=CALLS)] = None,
+    ttft: Annotated[float | None, Parameter(group=PROMISE)] = None,
+    itl: Annotated[float | None, Parameter(group=PROMISE)] = None,
+    e2e: Annotated[float | None, Parameter(group=PROMISE)] = None,
+    service_class: Annotated[str, Parameter(name="--class", group=PROMISE)] = "conversational",
+    slo: Annotated[tuple[str, ...], Parameter(group=PROMISE)] = (),
+    json_file: Annotated[Path | None, Parameter(name="--json", group=RESULTS, allow_leading_hyphen=True)] = None,
+    html_file: Annotated[Path | None, Parameter(name="--html", group=RESULTS)] = None,
+    csv_file: Annotated[Path | None, Parameter(name="--csv", group=RESULTS)] = None,
+    requests_file: Annotated[Path | None, Parameter(name="--requests", group=RESULTS)] = None,
+    store: Annotated[str | None, Parameter(group=RESULTS)] = None,
+    note: Annotated[str, Parameter(group=RESULTS)] = "",
+    no_scrape: Annotated[bool, Parameter(group=RESULTS)] = False,
+    quiet: Annotated[bool, Parameter(group=RESULTS)] = False,
 ) -> int:
     """Measure any OpenAI-compatible server under load.
 

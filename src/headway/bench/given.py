@@ -1,4 +1,4 @@
-"""What ``bench`` and ``tune`` are given alike: a key, a seed, and promises."""
+"""What ``bench`` and ``tune`` are given alike: the groups of their options, a key, a seed, and promises."""
 
 from __future__ import annotations
 
@@ -7,8 +7,16 @@ import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
+from cyclopts import Group
+
 from headway.policy.objectives import read_classes
 from headway.policy.slo import Objective
+
+SERVER = Group("Server", sort_key=1)
+CALLS = Group("Requests", sort_key=3)
+PROMISE = Group("Promise", sort_key=4)
+RESULTS = Group("Results", sort_key=5)
+"""Of the help. What a command does with a server, its load or its search, comes second."""
 
 KEY_VARIABLE = "OPENAI_API_KEY"
 SEEDS = 1_000_000

@@ -12,7 +12,7 @@ from typing import Annotated
 
 from cyclopts import App, Group, Parameter
 
-from headway.bench.given import key_of, objectives_of, seed_of
+from headway.bench.given import CALLS, PROMISE, RESULTS, SERVER, key_of, objectives_of, seed_of
 from headway.bench.loads import CONCURRENCY_MAX, ClosedLoop
 from headway.bench.session import EXIT_USAGE, Session
 from headway.bench.store import default_path
@@ -26,11 +26,7 @@ from headway.tune.session import Asked, run_tune
 
 ADMIN_KEY_VARIABLE = "HEADWAY_ADMIN_KEY"
 
-_SERVER = Group("Server", sort_key=1)
 _SEARCH = Group("Search", sort_key=2)
-_CALLS = Group("Requests", sort_key=3)
-_PROMISE = Group("Promise", sort_key=4)
-_RESULTS = Group("Results", sort_key=5)
 
 app = App(
     name="tune",
@@ -41,16 +37,16 @@ app = App(
 
 @app.default
 def tune(
-    url: Annotated[str, Parameter(group=_SERVER)],
+    url: Annotated[str, Parameter(group=SERVER)],
     /,
     *,
-    model: Annotated[str | None, Parameter(group=_SERVER)] = None,
-    api: Annotated[Api, Parameter(group=_SERVER)] = "chat",
-    key_file: Annotated[Path | None, Parameter(group=_SERVER)] = None,
-    command: Annotated[str | None, Parameter(group=_SERVER)] = None,
-    admin_url: Annotated[str | None, Parameter(group=_SERVER)] = None,
-    admin_key_file: Annotated[Path | None, Parameter(group=_SERVER)] = None,
-    timeout_s: Annotated[float, Parameter(group=_SERVER)] = 120.0,
+    model: Annotated[str | None, Parameter(group=SERVER)] = None,
+    api: Annotated[Api, Parameter(group=SERVER)] = "chat",
+    key_file: Annotated[Path | None, Parameter(group=SERVER)] = None,
+    command: Annotated[str | None, Parameter(group=SERVER)] = None,
+    admin_url: Annotated[str | None, Parameter(group=SERVER)] = None,
+    admin_key_file: Annotated[Path | None, Parameter(group=SERVER)] = None,
+    timeout_s: Annotated[float, Parameter(group=SERVER)] = 120.0,
     max_batch: Annotated[int, Parameter(group=_SEARCH)] = 512,
     tokens: Annotated[int | None, Parameter(group=_SEARCH)] = None,
     probes: Annotated[int, Parameter(group=_SEARCH)] = 12,
@@ -59,19 +55,19 @@ def tune(
     no_rate: Annotated[bool, Parameter(group=_SEARCH)] = False,
     no_compare: Annotated[bool, Parameter(group=_SEARCH)] = False,
     processes: Annotated[int | None, Parameter(group=_SEARCH)] = None,
-    workload: Annotated[str | None, Parameter(group=_CALLS)] = None,
-    tokenizer: Annotated[str, Parameter(group=_CALLS)] = "auto",
-    seed: Annotated[int | None, Parameter(group=_CALLS)] = None,
-    ttft: Annotated[float | None, Parameter(group=_PROMISE)] = None,
-    itl: Annotated[float | None, Parameter(group=_PROMISE)] = None,
-    e2e: Annotated[float | None, Parameter(group=_PROMISE)] = None,
-    service_class: Annotated[str, Parameter(name="--class", group=_PROMISE)] = "conversational",
-    slo: Annotated[tuple[str, ...], Parameter(group=_PROMISE)] = (),
-    json_file: Annotated[Path | None, Parameter(name="--json", group=_RESULTS, allow_leading_hyphen=True)] = None,
-    html_file: Annotated[Path | None, Parameter(name="--html", group=_RESULTS)] = None,
-    store: Annotated[str | None, Parameter(group=_RESULTS)] = None,
-    note: Annotated[str, Parameter(group=_RESULTS)] = "",
-    quiet: Annotated[bool, Parameter(group=_RESULTS)] = False,
+    workload: Annotated[str | None, Parameter(group=CALLS)] = None,
+    tokenizer: Annotated[str, Parameter(group=CALLS)] = "auto",
+    seed: Annotated[int | None, Parameter(group=CALLS)] = None,
+    ttft: Annotated[float | None, Parameter(group=PROMISE)] = None,
+    itl: Annotated[float | None, Parameter(group=PROMISE)] = None,
+    e2e: Annotated[float | None, Parameter(group=PROMISE)] = None,
+    service_class: Annotated[str, Parameter(name="--class", group=PROMISE)] = "conversational",
+    slo: Annotated[tuple[str, ...], Parameter(group=PROMISE)] = (),
+    json_file: Annotated[Path | None, Parameter(name="--json", group=RESULTS, allow_leading_hyphen=True)] = None,
+    html_file: Annotated[Path | None, Parameter(name="--html", group=RESULTS)] = None,
+    store: Annotated[str | None, Parameter(group=RESULTS)] = None,
+    note: Annotated[str, Parameter(group=RESULTS)] = "",
+    quiet: Annotated[bool, Parameter(group=RESULTS)] = False,
 ) -> int:
     """Find the best operating point of a server within a promise.
 
