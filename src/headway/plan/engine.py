@@ -1,0 +1,50 @@
+"""What an engine adds to the arithmetic: time on the host, and memory that it keeps from the KV cache."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Engine:
+    """``layer_s``: per layer and step beside matrix products, attention and all-reduce (norms, rotary, launches).
+    ``step_s``: per step (scheduler, sampling, launches). ``sequence_s``: per sequence and step. ``request_s``: from a
+    request's arrival until it can be scheduled (HTTP, tokenising).
+
+    ``utilisation``: share of a GPU's memory that it takes. ``other_bytes``: of that, on each GPU, what is neither
+    weights, activations nor KV cache. ``block_tokens``: of its KV cache. ``max_step_tokens``: tokens of one step at
+    most, which sizes activations. ``since``: when engines of this kind came up. ``source``: where the numbers are from.
+    """
+
+    name: str
+    title: str
+    since: str
+    layer_s: float
+    step_s: float
+    sequence_s: float
+    request_s: float
+    utilisation: float
+    other_bytes: float
+    block_tokens: int
+    max_step_tokens: int
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibration:
+    """Two numbers that a short measurement fixes: predicted seconds of a step are ``step_s`` + ``factor`` * what the
+    model says. Bands shrink to ``band`` (half width in log space at 90 %) where it applies: the same GPU and engine.
+    """
+
+    step_s: float = 0.0
+    factor: float = 1.0
+    band: float | None = None
+    gpu: str = ""
+    engine: str = ""
+    engine_version: str = ""
+    driver: str = ""
+    date: str = ""
+    source: str = ""
+
+
+UNCALIBRATED = Calibration()

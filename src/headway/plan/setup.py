@@ -1,0 +1,28 @@
+"""One way to serve a model: what a search goes through."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from headway.plan.engine import UNCALIBRATED, Calibration, Engine
+from headway.plan.gpu import Gpu
+from headway.plan.model import ModelShape
+from headway.plan.precision import Precision
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """``replicas`` times ``tp`` GPUs; each replica holds the whole model, split over its ``tp`` GPUs."""
+
+    model: ModelShape
+    gpu: Gpu
+    engine: Engine
+    tp: int = 1
+    replicas: int = 1
+    precision: Precision = Precision.BF16
+    kv_precision: Precision = Precision.BF16
+    calibration: Calibration = UNCALIBRATED
+
+    @property
+    def gpus(self) -> int:
+        return self.tp * self.replicas
