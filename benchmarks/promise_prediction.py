@@ -6,18 +6,18 @@ Steps scatter around its predictions as widely as the model's own margin says.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
 
 from headway.bench.call import Call
 from headway.bench.verdict import Verdict
+from headway.plan.learned import LearnedMachine
 from headway.policy.plan import ExecutorInfo
 from headway.policy.policies import build
 from headway.policy.scheduler import Scheduler, SchedulerConfig
 from headway.policy.slo import CONVERSATIONAL, Objective, ServiceClasses
-from headway.policy.steptime import StepShape, StepTimeModel
+from headway.policy.steptime import StepTimeModel
 from headway.sim.clients import IMPATIENT
 from headway.sim.result import Recorder, Summary, Window
 from headway.sim.run import DRAIN_S, Simulation
@@ -25,8 +25,6 @@ from headway.sim.workload import Call as SimulatedCall
 from headway.sim.workload import Size
 
 BLOCK_SIZE = 16
-Z_95 = 1.645
-"""95 % of a normal distribution is below so many standard deviations above its mean."""
 ERROR_TARGET = 0.15
 
 
@@ -40,26 +38,6 @@ class AdaptiveRun:
     seed: int
 
 
-@dataclass(frozen=True, slots=True)
-class LearnedHardware:
-    """Hardware whose steps take what a fitted model says."""
-
-    model: StepTimeModel
-    info: ExecutorInfo
-    name: str = "learned"
-    description: str = "the machine as its server has come to know it"
-    source: str = "fitted online by the server"
-
-    @property
-    def noise(self) -> float:
-        """From the margin of steps that only decode, which most are."""
-        shape = (1, 1, 1, 0.0)
-        return math.log(self.model.tail_s(*shape) / self.model.predict_s(*shape)) / Z_95
-
-    def step_s(self, shape: StepShape) -> float:
-        return self.model.predict_s(shape.tokens, shape.sequences, shape.decode_context, shape.prefill_reads)
-
-
 def predict(run: AdaptiveRun, objective: Objective, model_json: str, *, kv_tokens: int, seconds: float) -> Summary:
     """What the adaptive policy would make of the run's requests on the machine of the model."""
     info = ExecutorInfo(BLOCK_SIZE, kv_tokens // BLOCK_SIZE, kv_tokens, 1 << 32, "simulated")
@@ -67,7 +45,7 @@ def predict(run: AdaptiveRun, objective: Objective, model_json: str, *, kv_token
     recorder = Recorder(Window(0.0, seconds), keep_gaps=True)
     simulation = Simulation(
         _simulated(run.calls, objective),
-        LearnedHardware(StepTimeModel.from_json(model_json), info),
+        LearnedMachine(model=StepTimeModel.from_json(model_json), info=info),
         lambda info: Scheduler(info, SchedulerConfig(), prefix_key=b"benchmark", policy=policy),
         recorder,
         seed=run.seed,
