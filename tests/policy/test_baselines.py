@@ -6,7 +6,8 @@ import pytest
 
 from headway.policy.allowance import TokenAllowance
 from headway.policy.baselines import AimdPolicy, StaticPolicy
-from headway.policy.policies import POLICIES, VLLM_STEP_TOKENS, build, default_step_tokens
+from headway.policy.events import Preempted
+from headway.policy.policies import POLICIES, VLLM_CONFIG, VLLM_STEP_TOKENS, build, default_step_tokens
 from headway.policy.policy import Load
 from headway.policy.request import Request
 from tests.policy.promises import Machine, batch, promised, request, scene, scheduler
@@ -94,3 +95,12 @@ def test_aimd_stays_within_its_bounds() -> None:
     assert tokens(policy, cap=500) == 500
     judged(policy, kept=0, late=policy.WINDOW)
     assert tokens(policy, cap=500) < 500, "what it grew to beyond the cap doesn't count"
+
+
+def test_vllm_starts_what_fits_now_and_takes_the_last_back_when_it_does_not_fit_any_more() -> None:
+    """Two requests of one block, each of which needs two in the end, and three blocks."""
+    machine = Machine(scheduler(build("vllm"), VLLM_CONFIG, kv_blocks=3))
+    machine.submit(batch("first", 16, max_tokens=8), batch("last", 16, max_tokens=8))
+    machine.run()
+    assert [event.request_id for event in machine.of(Preempted)] == ["last"]
+    assert {name: len(times) for name, times in machine.token_times.items()} == {"first": 8, "last": 8}

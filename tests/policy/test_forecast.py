@@ -47,3 +47,15 @@ def test_the_watermark_is_left_alone() -> None:
         cache = KVCache(8, 1, KEY)
         config = SchedulerConfig(kv_watermark=watermark, kv_lookahead_tokens=0)
         assert KVForecast([running], cache, config, OutputLengths()).fits(new, []) is expected
+
+
+def test_without_foresight_only_what_is_free_now_counts() -> None:
+    """A block of four tokens is held of four blocks; the others may grow and come to nothing here."""
+    config = SchedulerConfig(kv_watermark=0.0, kv_foresight=False)
+    cache = KVCache(4, 4, KEY)
+    running = Request.new(spec("a", 4, 12), 0, 0.0)
+    running.planned = 4
+    assert cache.grow(running)
+    for prompt, expected in ((12, True), (13, False)):
+        new = Request.new(spec("b", prompt, 3), 1, 0.0)
+        assert KVForecast([running], cache, config, OutputLengths()).fits(new, []) is expected

@@ -9,12 +9,19 @@ from headway.policy.scheduler import SchedulerConfig
 from tests.policy.world import World, info, spec
 
 
-def crowded(max_preemptions: int = 3, lookahead: int = 0, max_step_tokens: int = 512, block_size: int = 2) -> World:
+def crowded(
+    max_preemptions: int = 3,
+    lookahead: int = 0,
+    max_step_tokens: int = 512,
+    block_size: int = 2,
+    foresight: bool = True,
+) -> World:
     """Eight requests, each of which may grow to three quarters of the cache, admitted with no look ahead."""
     config = SchedulerConfig(
         max_step_tokens=max_step_tokens,
         kv_watermark=0.0,
         kv_lookahead_tokens=lookahead,
+        kv_foresight=foresight,
         max_preemptions=max_preemptions,
     )
     world = World(info(block_size=block_size, kv_blocks=32 // block_size), config)
@@ -39,6 +46,19 @@ def test_an_overcommitted_cache_changes_no_answer(block_size: int, max_step_toke
     if max_step_tokens == 512:  # a budget of three keeps the requests apart by itself
         assert bool(counts) == (max_preemptions > 0)
     assert all(count <= max_preemptions for count in counts.values())
+
+
+@pytest.mark.parametrize("block_size", [1, 2, 4])
+@pytest.mark.parametrize("max_step_tokens", [3, 512])
+@pytest.mark.parametrize("max_preemptions", [1, 1000])
+def test_without_foresight_a_request_starts_as_soon_as_it_fits(
+    block_size: int, max_step_tokens: int, max_preemptions: int
+) -> None:
+    """Even where looking ahead to the end would keep it out; its answer is the same."""
+    world = crowded(max_preemptions, 64, max_step_tokens, block_size, foresight=False)
+    world.run()
+    world.check_answers()
+    assert world.scheduler.counters.preemptions > 0
 
 
 def test_looking_ahead_to_the_end_never_preempts() -> None:

@@ -16,6 +16,8 @@ class SchedulerConfig:
     ``kv_deferrable_watermark``: the same where those start that were promised nothing.
     ``kv_lookahead_tokens``: admission counts on every running request to go on for this many tokens, or until its
     ``max_tokens`` where that is nearer. Less admits more, and preempts more.
+    ``kv_foresight``: without it a request starts once the tokens it has fit the blocks that nobody holds now, whatever
+    the others will need next, as in vLLM; the look-ahead means nothing then.
     ``max_preemptions``: how often one request is preempted at most. After that it waits until it can be given all the
     blocks it may ever need, and keeps them.
     """
@@ -27,6 +29,7 @@ class SchedulerConfig:
     kv_watermark: float = 0.02
     kv_deferrable_watermark: float = 0.15
     kv_lookahead_tokens: int = 256
+    kv_foresight: bool = True
     max_preemptions: int = 3
 
     def protects(self, preemptions: int) -> bool:

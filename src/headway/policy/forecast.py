@@ -43,6 +43,7 @@ class KVForecast:
         self._cache = cache
         self._outputs = outputs
         self._lookahead = config.kv_lookahead_tokens
+        self._foresees = config.kv_foresight
         self._usable = cache.pool.total - math.ceil(left_alone)
         self._entries: list[tuple[int, int]] = []  # tokens to come, tokens now
         self._bound = 0  # tokens, were all at their largest at once
@@ -63,6 +64,9 @@ class KVForecast:
         pool = self._cache.pool
         if self._protects(request.preemptions) and self._reserved_blocks + self._peak(request) > pool.total:
             return False
+        if not self._foresees:
+            held = sum(1 for block in hits if pool.references(block))
+            return pool.referenced + self._cache.blocks_for(len(request.tokens)) - held <= self._usable
         growth, tokens = self._entry(request)
         bound = self._bound + growth + tokens + self._cache.block_size - 1
         if bound <= self._usable * self._cache.block_size:

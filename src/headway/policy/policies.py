@@ -20,6 +20,18 @@ POLICIES = {
 VLLM_STEP_TOKENS = 2048
 
 
+VLLM_CONFIG = SchedulerConfig(
+    max_step_tokens=VLLM_STEP_TOKENS,
+    max_running=256,
+    kv_watermark=0.0,
+    kv_deferrable_watermark=0.0,
+    kv_foresight=False,
+    max_preemptions=1 << 30,
+)
+"""The limits of a vLLM server of early 2026 (V1, 0.19) on a small GPU, for its policy: no KV block is kept back, nobody
+is spared from preemption, and a request starts when what it has so far fits."""
+
+
 def default_step_tokens(name: str) -> int:
     """The cap on a step's tokens where none is given: for ``headway`` far above what any promise leaves room for."""
     return SchedulerConfig().max_step_tokens if name == "headway" else VLLM_STEP_TOKENS
