@@ -71,7 +71,7 @@ class Price:
 class Gpu:
     """One GPU. ``memory_bytes``: what software can use, as the driver reports it. ``peaks``: dense operations a second
     (a multiply and an add are two). ``gemm``: fitted rates by precision, where somebody measured; others fall back to
-    flat shares. ``sources``: by field name."""
+    flat shares. ``aliases``: what else it is called. ``sources``: by field name."""
 
     name: str
     title: str
@@ -84,6 +84,7 @@ class Gpu:
     prices: tuple[Price, ...] = ()
     gemm: Mapping[Precision, Gemm] = field(default_factory=dict)
     attention: Attention | None = None
+    aliases: tuple[str, ...] = ()
     sources: Mapping[str, Source] = field(default_factory=dict)
 
     @property
