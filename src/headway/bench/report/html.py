@@ -1,25 +1,18 @@
-"""A run as one page for a browser: everything is in the file, nothing is loaded, no text of others is markup.
-
-Texts are escaped by the template, data goes in as JSON that can't end its element, and the page's own policy lets no
-script run but ours.
-"""
+"""A run as one page for a browser."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from importlib import resources
+from dataclasses import replace
 
 import msgspec
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from headway.bench.figures import ClassFigures, Run
 from headway.bench.record import Record
 from headway.bench.report import tables
 from headway.bench.report.charts import gap_part, operating_curve, rate_charts, tail_charts
+from headway.bench.report.document import Card, Document
 from headway.bench.report.over_time import level_charts
 from headway.bench.report.sections import Chart, Choice, Item, Section, Tone
 from headway.bench.report.standing import Verdict, chosen_level, class_standing, keeps, targets, verdict
@@ -44,16 +37,6 @@ ROWS_A_LEVEL = (20, 120)
 LEVELS_OVER_TIME_MAX = 48
 WARNINGS_MAX = 50
 
-_MARKS = {"kept": "✓", "missed": "✕", "undecided": "?", "": "•"}
-
-
-@dataclass(frozen=True, slots=True)
-class Card:
-    name: str
-    value: str
-    more: str
-    tone: Tone = ""
-
 
 def page(
     run: Run,
@@ -73,64 +56,20 @@ def page(
     said = verdict(run) if verdict_said is None else verdict_said
     star = chosen_level(run) if chosen is None else chosen
     sections = [section for section in [*extra, *_sections(run, records, star, baseline)] if section.items]
-    charts = _Charts()
-    script, uplot = _asset("report.js"), _asset("uplot/uPlot.iife.min.js")
-    environment = Environment(
-        loader=PackageLoader("headway.bench.report", "assets"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    tone = tables.TONES[said.standing]
-    body = environment.get_template("report.html.jinja").render(
-        run=run,
+    document = Document(
+        kind=run.kind,
+        made_at=run.started_at,
         title=_title(run),
-        verdict=said,
-        tone=tone,
-        mark=_MARKS[tone],
+        note=run.note or "",
+        source=f"Schema {run.schema}, run {run.id}",
+        headline=said.headline,
+        details=said.details,
+        tone=tables.TONES[said.standing],
         cards=_cards(run, star),
         warnings=_warnings(run),
         sections=sections,
-        kind_of=_kind_of,
-        chart_number=charts.number_of,
-        # The template does not escape these: they are our own files.
-        styles=_asset("uplot/uPlot.min.css") + _asset("report.css"),
-        scripts=[uplot, script],
-        license=_asset("uplot/LICENSE"),
-        script_hashes=[_hash(uplot), _hash(script)],
-        charts_json=charts.json,
     )
-    return body + "\n"
-
-
-class _Charts:
-    """Numbers the charts as the template comes to them, and has them as JSON at the end."""
-
-    def __init__(self) -> None:
-        self._charts: list[Chart] = []
-
-    def number_of(self, chart: Chart) -> int:
-        self._charts.append(chart)
-        return len(self._charts) - 1
-
-    def json(self) -> str:
-        text = msgspec.json.encode(self._charts).decode()
-        for character in "<>&\u2028\u2029":
-            text = text.replace(character, f"\\u{ord(character):04x}")
-        return text
-
-
-def _kind_of(item: Item) -> str:
-    return type(item).__name__.lower()
-
-
-def _asset(name: str) -> str:
-    return resources.files("headway.bench.report").joinpath("assets", *name.split("/")).read_text(encoding="utf-8")
-
-
-def _hash(script: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return document.html()
 
 
 def _title(run: Run) -> str:
