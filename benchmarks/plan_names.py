@@ -1,0 +1,77 @@
+"""Names in tables of points, and what they stand for here: GPUs, engines and when they are from.
+
+A name that is not listed goes to the planner as it is, which knows it or the row is skipped.
+"""
+
+from __future__ import annotations
+
+import re
+
+GPUS: dict[str, tuple[str, str]] = {
+    "A100 (memory not stated)": (
+        "A100 40GB SXM",
+        "40 GB: at 64 sequences of 2048 a 7B model that caches 0.5 MB a token takes 3.5 times as long as at 16, and a "
+        "70B model barely fits four of them; 80 GB would hold both",
+    ),
+    "A100 40GB": ("A100 40GB SXM", "servers of eight"),
+    "A100 40GB (memory not stated in the table)": ("A100 40GB SXM", "the other figures of that post are for 40 GB"),
+    "A100 (PCIe links)": ("A100 80GB PCIe", "70B in fp16 ran on two"),
+    "A100 SXM 80GB": ("A100 80GB SXM", ""),
+    "A100 PCIe 80GB": ("A100 80GB PCIe", ""),
+    "H100 80GB (form factor not stated)": ("H100 SXM", "these publishers' H100 systems are SXM servers"),
+    "H100 (form factor not stated)": ("H100 SXM", "its intercept of 6.4 ms for 16 GB of weights needs over 2.5 TB/s"),
+    "H100 SXM 80GB": ("H100 SXM", ""),
+    "H100 PCIe 80GB": ("H100 PCIe", ""),
+    "H100 NVL 94GB": ("H100 NVL", ""),
+    "H200 SXM 141GB": ("H200 SXM", ""),
+    "H200 NVL 141GB": ("H200 NVL", ""),
+    "B200 SXM 180GB": ("B200 SXM", ""),
+    "T4 16GB": ("T4", ""),
+}
+"""By name in a table: name in the catalogue, and why, where the table leaves a choice."""
+
+ODD_GPUS = {
+    "power-capped": "the H100's own figures repeated (TPOT) or times 1.3 (prefill), not a measurement",
+    "MaxQ": "runs below the power of its data sheet",
+    "CTS": "runs above the power of its data sheet",
+    "/": "more than one GPU in one row",
+}
+"""By a part of the name: why such rows are skipped."""
+
+_ENGINES = (
+    (r"llama\.cpp|exllama|mlc|lmdeploy|transformers", None),
+    (r"^vllm vs ", None),
+    (r"tgi", "eager-2023"),
+    (r"2023, eager", "eager-2023"),
+    (r"fastertransformer", "fastertransformer"),
+    (r"tensorrt|trtllm|trt-llm", "trtllm"),
+    (r"sglang", "sglang"),
+    (r"vllm", "vllm"),
+)
+_EAGER_VLLM_UNTIL = 2023
+
+
+def engine_profile(engine: str, year: int | None) -> str | None:
+    """The planner's profile for an engine as a table names it; None for one without. vLLM ran eagerly until 2023."""
+    for pattern, name in _ENGINES:
+        if re.search(pattern, engine.lower()):
+            return "eager-2023" if name == "vllm" and year is not None and year <= _EAGER_VLLM_UNTIL else name
+    return None
+
+
+_ENDED_BY_2023 = ("fastertransformer", "tgis")
+
+
+def engine_year(engine: str, date: str) -> int | None:
+    """The year an engine is from, by the first rule that applies; None where nothing says.
+
+    1. A year in its name ("vLLM (2023, eager)"). 2. FasterTransformer and IBM's TGIS ended with 2023. 3. The date of
+    the measurement: nobody measured an engine that was a year old.
+    """
+    named = re.search(r"\b(20\d\d)\b", engine)
+    if named:
+        return int(named.group(1))
+    if any(each in engine.lower() for each in _ENDED_BY_2023):
+        return 2023
+    dated = re.match(r"20\d\d", date)
+    return int(dated.group()) if dated else None
