@@ -1,4 +1,4 @@
-"""What a plan is: the form that is shown, written as JSON, and drawn. Plain values, in seconds, bytes and US dollars."""
+"""What a plan is: the form that is shown, written as JSON, and drawn. Plain values: seconds, bytes, US dollars."""
 
 from __future__ import annotations
 
