@@ -13,7 +13,7 @@ from headway.sim.workload import BACKLOG_INDEX, STOP_TOKEN, Call
 class Attempt:
     """Try ``number`` (from 0) of a call. ``token`` is what the executor draws ``output_tokens`` times, then ``stop``.
 
-    ``refused_s``: when it was refused, for one that is to be followed by another.
+    ``replica``: where it was sent. ``refused_s``: when it was refused, for one that is to be followed by another.
     Equal draws are one object: nobody changes them, and making them anew is what a simulated step would mostly do.
     """
 
@@ -25,6 +25,7 @@ class Attempt:
     token: DrawnToken
     stop: DrawnToken
     sent_s: float = 0.0
+    replica: int = 0
     refused_s: float | None = None
     demoted: bool = False
     cached_tokens: int = 0

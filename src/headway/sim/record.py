@@ -30,7 +30,7 @@ class Record:
     Latencies are those of the last try, from ``sent_s``; None where no token came, or no gap. ``itl_p95_s`` and
     ``itl_worst_s`` are over the call's own gaps. ``e2e_s`` ends when the last token was drawn. ``every_gap_in_slo``:
     in SLO even if the promised ITL is meant for each single gap. ``promised``: whether anything was. ``answered_s``:
-    from ``sent_s`` to the end or the refusal.
+    from ``sent_s`` to the end or the refusal. ``replica``: where its last try was sent.
     """
 
     index: int
@@ -53,6 +53,7 @@ class Record:
     in_slo: bool
     every_gap_in_slo: bool
     answered_s: float
+    replica: int = 0
 
     @property
     def admitted(self) -> bool:

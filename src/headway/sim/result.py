@@ -141,6 +141,7 @@ class Recorder:
                 in_slo=in_slo,
                 every_gap_in_slo=in_slo and not late_gaps,
                 answered_s=answered_s,
+                replica=attempt.replica,
             )
         )
 
