@@ -13,7 +13,10 @@ class Engine:
 
     ``utilisation``: share of a GPU's memory that it takes. ``other_bytes``: of that, on each GPU, what is neither
     weights, activations nor KV cache. ``block_tokens``: of its KV cache. ``max_step_tokens``: tokens of one step at
-    most, which sizes activations. ``since``: when engines of this kind came up. ``source``: where the numbers are from.
+    most, which sizes activations. ``kv_share``: of the memory then left, what becomes KV cache. ``max_sequences``: of
+    one step at most. ``held_output``: share of its output's room that a running sequence holds on average: 0.5 where
+    blocks are taken as they are needed, 1.0 where they are reserved. ``eager``: launches every kernel from the host.
+    ``since``: when engines of this kind came up. ``source``: where the numbers are from.
     """
 
     name: str
@@ -28,6 +31,10 @@ class Engine:
     block_tokens: int
     max_step_tokens: int
     source: str
+    kv_share: float = 1.0
+    max_sequences: int = 1024
+    held_output: float = 0.5
+    eager: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
