@@ -88,7 +88,7 @@ class Products:
 
 def distinct_experts(count: int, active: int, tokens: float) -> float:
     """Expected number of experts that ``tokens`` tokens touch, each choosing ``active`` of ``count`` evenly."""
-    return count * (1.0 - (1.0 - active / count) ** tokens)
+    return count * (1.0 - math.pow(1.0 - active / count, tokens))
 
 
 @dataclass(slots=True)
