@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import replace
@@ -22,13 +23,17 @@ BYTES_MAX = 1 << 20
 
 OWN_PRICE = "your price"
 
+_FILLERS = frozenset({"nvidia", "amd", "instinct", "geforce", "tesla", "gb", "hbm2e", "hbm3", "hbm3e"})
+"""Words that tell no two GPUs apart."""
+
 _SHIPPED = "gpus.toml"
 _ALTERNATIVES = (("memory_mib", "memory_gb"), ("bandwidth_gb_s", "bandwidth_tb_s"))
 
 
 class _File(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """``prices``: dollars an hour by GPU, put before those of the records."""
+    """``date``: of sources that are said in words. ``prices``: dollars an hour by GPU, put before the records'."""
 
+    date: str | None = None
     gpus: dict[str, dict[str, Any]] = {}
     sources: dict[str, SourceRecord] = {}
     prices: dict[str, float] = {}
@@ -44,20 +49,28 @@ def gpus(extra: Path | None = None) -> Mapping[str, Gpu]:
         return found
     own = _decode(_text(extra), str(extra))
     records = _records(own, str(extra), known)
-    sources = _File(sources=shipped.sources | own.sources)
+    sources = _File(date=own.date, sources=shipped.sources | own.sources)
     changed = {name: record for name, record in (known | records).items() if name in own.gpus}
     return priced({**found, **_gpus(known | changed, sources, str(extra), changed)}, own.prices, str(extra))
 
 
 def find_gpu(name: str, catalogue: Mapping[str, Gpu]) -> Gpu:
-    """By name, title or another spelling of either. Raises ``PlanError`` with near misses."""
-    wanted = squeezed(name)
+    """By name, title or alias, in any case, punctuation and order of words. Raises ``PlanError`` with near misses."""
+    wanted = _spellings(name)
     for gpu in catalogue.values():
-        if wanted and wanted in {squeezed(each) for each in (gpu.name, gpu.title, *gpu.aliases)}:
+        if wanted & frozenset().union(*map(_spellings, (gpu.name, gpu.title, *gpu.aliases))):
             return gpu
     meant = near(name, catalogue)
     hint = f"did you mean {', '.join(meant)}?" if meant else f"known: {', '.join(sorted(catalogue))}"
     raise PlanError(f"{name!r} is no GPU of the catalogue; {hint} (others: a TOML file of your own)")
+
+
+def _spellings(name: str) -> frozenset[str]:
+    """As one word, and as words in order: "A100 80GB SXM4" is "a100-80-sxm"."""
+    words = re.findall(r"[a-z0-9.]+", name.lower())
+    kept = [re.sub(r"^(\d+)gb$|^(sxm)\d$", r"\1\2", word) for word in words]
+    kept = [word for word in kept if word not in _FILLERS]
+    return frozenset({squeezed(name), " ".join(sorted(kept))} - {""})
 
 
 def parse_price(text: str) -> tuple[str, float]:
@@ -140,7 +153,7 @@ def _gpus(
             record = msgspec.structs.replace(
                 record, gemm=other.gemm | record.gemm, attention=record.attention or other.attention
             )
-        found[name] = to_gpu(name, record, file.sources, f"{where}: [gpus.{name}]")
+        found[name] = to_gpu(name, record, file.sources, file.date, f"{where}: [gpus.{name}]")
     return found
 
 

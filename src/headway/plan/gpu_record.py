@@ -29,13 +29,15 @@ class AttentionRecord(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class LinkRecord(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """``all_reduce_us`` and ``all_reduce_gb_s``: by number of GPUs, both or neither."""
+    """``all_reduce_us`` and ``all_reduce_gb_s``: by number of GPUs, both or neither; without them, or where
+    ``assumed`` says that they are another GPU's, what an all-reduce costs here was not measured."""
 
     kind: Kind
     gb_s: float
     most: int = 8
     all_reduce_us: dict[int, float] = {}
     all_reduce_gb_s: dict[int, float] = {}
+    assumed: bool = False
 
 
 class PriceRecord(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -104,8 +106,9 @@ def within(where: str, field: str, value: float, kind: str | None = None) -> flo
     raise PlanError(f"{where}: {field} = {value:g} is outside {least:g} to {most:g} {unit}".rstrip() + guess)
 
 
-def to_gpu(name: str, record: GpuRecord, sources: Mapping[str, SourceRecord], where: str) -> Gpu:
-    """Raises ``PlanError`` naming ``where``, the field, and what would be believable."""
+def to_gpu(name: str, record: GpuRecord, sources: Mapping[str, SourceRecord], date: str | None, where: str) -> Gpu:
+    """``date``: of sources that are said in words. Raises ``PlanError`` naming ``where``, the field, and what would be
+    believable."""
     if not record.peak_tflops:
         raise PlanError(f"{where}: peak_tflops is empty; give at least one, as {{ bf16 = 989 }}")
     return Gpu(
@@ -127,7 +130,11 @@ def to_gpu(name: str, record: GpuRecord, sources: Mapping[str, SourceRecord], wh
         gemm={precision: _gemm(gemm, f"{where}: gemm.{precision}") for precision, gemm in record.gemm.items()},
         attention=None if record.attention is None else _attention(record.attention, f"{where}: attention"),
         aliases=tuple(record.aliases),
-        sources={field: _source(text, sources) for field, text in record.sources.items()},
+        sources={
+            field: Source(name=named.name, date=named.date)
+            for field, text in record.sources.items()
+            for named in (sources.get(text, SourceRecord(text, date)),)
+        },
     )
 
 
@@ -157,7 +164,7 @@ def _link(record: LinkRecord, where: str) -> Link:
         bandwidth=within(where, "link.gb_s", record.gb_s) * 1e9,
         most=record.most,
         all_reduce=measured if record.all_reduce_us else None,
-        assumed=not record.all_reduce_us,
+        assumed=record.assumed or not record.all_reduce_us,
     )
 
 
@@ -179,8 +186,3 @@ def _attention(record: AttentionRecord, where: str) -> Attention:
         decode_memory=within(where, "decode_memory", record.decode_memory, "share of the peak"),
         prefill=tuple((n, within(where, "prefill", share, "share of the peak")) for n, share in record.prefill),
     )
-
-
-def _source(text: str, sources: Mapping[str, SourceRecord]) -> Source:
-    record = sources.get(text, SourceRecord(text))
-    return Source(name=record.name, date=record.date)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -12,11 +13,16 @@ def squeezed(name: str) -> str:
 
 
 def near(name: str, known: Iterable[str], most: int = 4) -> list[str]:
-    """Known names that look like this one, best first: those that contain it, then those spelt much like it."""
+    """Known names that look like this one, the likelier first: that begin with its first word, hold it or lie in it,
+    or are spelt much like it."""
     wanted, names = squeezed(name), sorted(known)
-    if not wanted:
+    words = re.findall(r"[a-z0-9.]+", name.lower())
+    if not words:
         return []
+    begun = [each for each in names if squeezed(each).startswith(squeezed(words[0]))]
     holding = [each for each in names if wanted in squeezed(each) or squeezed(each) in wanted]
     spelt = difflib.get_close_matches(wanted, [squeezed(each) for each in names], n=most, cutoff=0.6)
-    alike = [each for match in spelt for each in names if squeezed(each) == match]
-    return list(dict.fromkeys(holding + alike))[:most]
+    alike = sorted((each for each in names if squeezed(each) in spelt), key=lambda each: spelt.index(squeezed(each)))
+    if len(begun) > most:
+        begun = [each for each in alike if each in begun] + [each for each in begun if each not in alike]
+    return list(dict.fromkeys(begun + holding + alike))[:most]
