@@ -26,10 +26,13 @@ BUNDLED = "bundled"
 BYTES_MAX = 1 << 22
 """No config.json is longer."""
 
-_SAME_SHAPE = re.compile(
-    r"^(meta|instruct|chat|base|it|hf|fp8|fp4|nvfp4|mxfp4|bf16|fp16|int4|int8|awq|gptq|dynamic|v0\.\d|instruct2|2507)$"
-)
+_STORED_AS = ("fp8", "fp4", "nvfp4", "mxfp4", "bf16", "fp16", "int4", "int8", "w8a8", "w4a16", "awq", "gptq", "dynamic")
+_TRAINED_FOR = ("instruct", "instruct2", "chat", "it", "base")
+_SAME_SHAPE = frozenset({*_STORED_AS, *_TRAINED_FOR, "meta", "hf"})
 """Words of a name that say how a model was trained on or stored, not what its matrices are."""
+
+_RELEASE = re.compile(r"2[3-9](0[1-9]|1[0-2])")
+"""Year and month at the end of a name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +96,7 @@ def find_model(name: str) -> ModelShape:
 def spelling(name: str) -> str:
     """What the spellings of one model's name share: no organisation, no words that leave its matrices as they are."""
     words = re.split(r"[-_ /]+", name.strip().lower().rsplit("/", 1)[-1])
-    kept = [word for word in words if not _SAME_SHAPE.match(word)]
+    kept = [word for word in words if word not in _SAME_SHAPE and not _RELEASE.fullmatch(word)]
     return squeezed("".join(kept or words))
 
 
