@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -123,6 +124,19 @@ def test_a_cap_holds_for_who_comes_next(executor: ScriptedExecutor, admin: Admin
         assert fetch(admin.server.port, "POST", CHAT, chat(), headers).error["code"] == "queue_full"
         executor.free()
         assert first.read_response().status == second.read_response().status == 200
+
+
+def test_caps_that_are_turned_again_and_again_do_not_fill_the_log(
+    admin: AdminServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As ``headway tune`` does, before every probe."""
+    caplog.set_level(logging.INFO, "headway.serve.admin")
+    for batch in range(1, 6):
+        assert admin.ask("PATCH", {"caps": {"max_running": batch}}).status == 200
+    assert caplog.messages == []
+    assert admin.ask("PATCH", {"classes": {"conversational": {"ttft_ms": 250}}}).status == 200
+    [line] = caplog.messages
+    assert "250" in line
 
 
 def test_a_change_that_cannot_be_meant_changes_nothing(admin: AdminServer) -> None:

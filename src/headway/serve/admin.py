@@ -85,9 +85,11 @@ class Admin:
         classes = _read_classes(fields, service.classes)
         caps = self._caps | _read_caps(fields)
         fields.finish()
+        # Other promises are news; caps are turned many times a minute while somebody looks for good ones.
+        level = logging.DEBUG if classes == service.classes else logging.INFO
         self._driver.configure(classes=classes, caps=caps)
         service.classes, self._caps = classes, caps
-        logger.info("the admin endpoint has set %s", encode(self._state(service)).decode())
+        logger.log(level, "the admin endpoint has set %s", encode(self._state(service)).decode())
 
     def _state(self, service: Service) -> dict[str, Any]:
         """In the form that ``PATCH`` takes."""
