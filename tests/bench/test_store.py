@@ -240,6 +240,19 @@ def test_requests_as_files(tmp_path: Path) -> None:
     assert (tmp_path / "none.csv").read_text().startswith("level,index,")
 
 
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"])
+def test_a_servers_text_is_no_formula_in_a_spreadsheet(text: str, tmp_path: Path) -> None:
+    """What a server answers is in the cells of ``error``, ``code`` and others."""
+    record = failure(0.0, Outcome.ERROR)
+    record.error = record.code = record.finish_reason = record.service_class = text
+    write_requests([("4 at once", [record])], tmp_path / "requests.csv")
+    with (tmp_path / "requests.csv").open(newline="") as file:
+        [row] = csv.DictReader(file)
+    shown = "'" + text.replace("\r", " ")
+    assert {row[name] for name in ("error", "code", "finish_reason", "service_class")} == {shown}
+    assert float(row["intended_s"]) == 0.0
+
+
 def test_a_file_that_can_not_be_written_leaves_what_was_there(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="can't be written: No such file"):
         write_run(run(), tmp_path / "missing" / "run.json")

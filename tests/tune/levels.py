@@ -18,7 +18,7 @@ class FakeServer:
     at once on the client is at its limit. In an open loop, what is beyond ``capacity`` requests a second is late."""
 
     def __init__(self, objective: Objective, *, at: float = 20.0, gap_s: float = 0.01, capacity: float = 50.0) -> None:
-        self._objective, self._at, self._gap_s, self._capacity = objective, at, gap_s, capacity
+        self._objective, self._at, self.gap_s, self._capacity = objective, at, gap_s, capacity
         self.bound: float | None = None
         self.dies_at: float | None = None
         self.loads: list[Load] = []
@@ -26,8 +26,8 @@ class FakeServer:
     async def measure(self, load: Load, seed: int) -> tuple[Level, list[Record]]:
         self.loads.append(load)
         rng = random.Random(seed)
-        at_once = load.concurrency if isinstance(load, ClosedLoop) else load.rate * TOKENS * self._gap_s
-        gap_s = self._gap_s * (1.0 + at_once / self._at)
+        at_once = load.concurrency if isinstance(load, ClosedLoop) else load.rate * TOKENS * self.gap_s
+        gap_s = self.gap_s * (1.0 + at_once / self._at)
         rate = load.concurrency / (gap_s * (TOKENS + 1)) if isinstance(load, ClosedLoop) else load.rate
         late_s = 0.0 if isinstance(load, ClosedLoop) or load.rate <= self._capacity else 10.0
         records = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import tomllib
+from collections.abc import Callable
 
 import pytest
 
@@ -16,7 +17,8 @@ from headway.tune.configs import Chosen, configs
 from headway.tune.knobs import Score, TokensSearch
 from headway.tune.observation import Observation
 from headway.tune.saturation import Saturation
-from headway.tune.search import Found, Limits
+from headway.tune.search import Found, Limits, Probe
+from headway.tune.wording import sentence
 
 CHOSEN = Chosen(
     batch=48,
@@ -126,6 +128,48 @@ def test_without_a_promise_doubling_ends_where_it_no_longer_pays() -> None:
         search.tell(probe, Observation(throughput=min(probe.load, 40.0) * 100.0, samples=100))
     outcome = search.outcome()
     assert (outcome.found, outcome.load) == (Found.POINT, 64)
+
+
+def saturated(seen: Callable[[Probe], Observation], *, probes: int = 12, most: int = 512) -> tuple[Saturation, str]:
+    search = Saturation(Limits(probes=probes, most=most))
+    while (probe := search.next()) is not None:
+        search.tell(probe, seen(probe))
+    return search, sentence("batch", search.outcome(), most)
+
+
+def growing(probe: Probe) -> Observation:
+    return Observation(throughput=100.0 * probe.load, samples=100)
+
+
+def test_where_nothing_is_promised_nothing_is_said_to_keep_a_promise() -> None:
+    """Nor that no more than the largest batch was tried, when the probes ran out far below it."""
+    search, said = saturated(growing, most=16)
+    assert search.outcome().found is Found.OPEN
+    assert said == "batch 16 brought the most tokens a second, and no more at once was tried"
+    search, said = saturated(growing, probes=3)
+    assert search.outcome().found is Found.CUT
+    assert said == "ended before it could tell (no probes left); the best so far is batch 4"
+
+
+def test_a_load_that_did_not_count_is_tried_once_more_and_ends_the_doubling() -> None:
+    def lagging_at_8(probe: Probe) -> Observation:
+        return Observation(void="the event loop lagged", is_client_bound=True) if probe.load == 8 else growing(probe)
+
+    search, said = saturated(lagging_at_8)
+    assert [step.probe.load for step in search.steps] == [1, 2, 4, 8, 8]
+    assert search.outcome().found is Found.CLIENT
+    assert said == "at least batch 4: beyond it this client was the limit, not the server"
+
+
+def test_tokens_of_which_nothing_follows_are_tried_once_more() -> None:
+    """They counted as no better, and the search turned round."""
+    search = TokensSearch(2048, Score(True, 100.0), least=16, probes=6)
+    tried = []
+    while (tokens := search.next()) is not None:
+        tried.append(tokens)
+        search.tell(tokens, None if tried == [4096] else Score(True, 100.0 + tokens / 100.0))
+    assert tried[:2] == [4096, 4096]
+    assert search.best == 32_768
 
 
 @pytest.mark.parametrize(

@@ -8,15 +8,18 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
-from headway.bench.figures import Run
+from headway.bench import metrics
+from headway.bench.figures import Level, Run
+from headway.bench.loads import Load, OpenLoop
 from headway.bench.record import Record
+from headway.bench.report.standing import Standing
 from headway.policy.slo import Objective
 from headway.tune.engines import Concurrency, Knobs
 from headway.tune.observe import Promise
 from headway.tune.procedure import Plan, Procedure
-from headway.tune.report import tune_page, verdict
+from headway.tune.report import last_seen, level_shown, tune_page, verdict
 from headway.tune.result import Stage, StepTaken, Tuned
-from tests.tune.levels import FakeServer
+from tests.tune.levels import TOKENS, FakeServer
 
 PROMISE = Objective(ttft_s=1.0, itl_s=0.05)
 POINT = 80  # 10 ms * (1 + 80 / 20) is 50 ms
@@ -134,6 +137,107 @@ def test_each_static_point_is_compared_with_the_adaptive_policy_at_the_same_rate
     assert engine.used.count(None) == 2
 
 
+class Queueing(FakeServer):
+    """With static batches requests live long and the queue drains after the load: such a level is measured whole."""
+
+    DRAIN_S = 30.0
+
+    def __init__(self, engine: Knobbed) -> None:
+        super().__init__(PROMISE)
+        self._engine = engine
+
+    async def measure(self, load: Load, seed: int) -> tuple[Level, list[Record]]:
+        level, records = await super().measure(load, seed)
+        if isinstance(load, OpenLoop) and self._engine.used[-1] is not None:
+            level.window_s = (0.0, load.seconds + self.DRAIN_S)
+            level.classes = metrics.measure(records, level.window_s, {}, PROMISE)
+        return level, records
+
+
+def test_settings_are_compared_in_the_same_stretch_of_time_however_long_they_drain() -> None:
+    """A static batch was divided by its own drain, and looked as if it did less than it did."""
+    engine = Knobbed()
+    tuned, _, _ = run(Queueing(engine), engine=engine)
+    first = [each for each in tuned.compared if each.rate == tuned.compared[0].rate]
+    assert len(first) >= 3
+    assert len({each.window_s for each in first}) == 1
+    for each in first:
+        assert each.attainment == 1.0
+        assert each.goodput == pytest.approx(each.rate, rel=0.05)
+        assert each.throughput == pytest.approx(TOKENS * each.rate, rel=0.1)
+
+
+def test_what_does_not_count_is_not_compared() -> None:
+    """A level that was cut short, or that measured its own client, was a row like any other."""
+    server = FakeServer(PROMISE)
+
+    class Lagging(Knobbed):
+        async def use(self, knobs: Knobs) -> None:
+            await super().use(knobs)
+            server.bound = None
+
+        async def use_adaptive(self) -> None:
+            await super().use_adaptive()
+            server.bound = 1e-9
+
+    tuned, shown, _ = run(server, engine=Lagging())
+    assert tuned.compared
+    assert not any(each.is_adaptive for each in tuned.compared)
+    assert sum("adaptive: does not count, the event loop lagged" in line for line in shown.lines) == 2
+
+
+class Tokened(Knobbed):
+    """With 4096 tokens in a step the server is faster; ``later_gap_s``: once 8192 were tried."""
+
+    has_adaptive = False
+
+    def __init__(self, server: FakeServer, *, later_gap_s: float) -> None:
+        super().__init__()
+        self._server, self._later_gap_s = server, later_gap_s
+
+    async def use(self, knobs: Knobs) -> None:
+        if knobs.tokens != 4096:
+            self._server.gap_s = 0.01
+        else:
+            is_later = any(each is not None and each.tokens == 8192 for each in self.used)
+            self._server.gap_s = self._later_gap_s if is_later else 0.008
+        await super().use(knobs)
+
+
+def test_with_other_tokens_in_a_step_the_batch_is_sought_again_and_the_curve_is_of_that_search() -> None:
+    """Both searches were drawn as one curve, as if of one server."""
+    server = FakeServer(PROMISE)
+    engine = Tokened(server, later_gap_s=0.008)
+    tuned, _, _ = run(server, engine=engine, plan=Plan(seconds=10.0, tokens=2048))
+    assert tuned.tokens == 4096
+    assert tuned.batch is not None
+    assert tuned.batch.load == pytest.approx(105, rel=0.05)
+    assert {step.tokens for step in tuned.steps if step.stage == "batch"} == {2048, 4096}
+    assert {step.tokens for step in last_seen(tuned)} == {4096}
+
+
+def test_if_no_batch_is_found_with_them_all_is_as_it_was() -> None:
+    """The answer was that of the second search, which had no point, beside a rate measured at the first one's."""
+    server = FakeServer(PROMISE)
+    engine = Tokened(server, later_gap_s=1.0)
+    tuned, shown, _ = run(server, engine=engine, plan=Plan(seconds=10.0, tokens=2048))
+    assert tuned.tokens == 2048
+    assert tuned.batch is not None
+    assert tuned.batch.load == pytest.approx(POINT, rel=0.05)
+    assert tuned.rate is not None
+    assert "so it stays with 2048 tokens in a step" in shown.lines
+    assert {step.tokens for step in last_seen(tuned)} == {2048}
+
+
+def test_the_report_shows_the_level_of_the_point() -> None:
+    """It showed whichever level had the most goodput, of the search for the rate or of the comparison."""
+    tuned, _, _ = run(FakeServer(PROMISE), engine=Knobbed())
+    at = level_shown(tuned)
+    assert at is not None
+    assert tuned.batch is not None
+    assert tuned.run.levels[at].name == f"{tuned.batch.load:g} at once"
+
+
 def test_without_a_promise_the_batch_is_sought_from_which_more_brings_no_more() -> None:
     tuned, _, _ = run(FakeServer(Objective()), promise=Objective(), plan=Plan(most=512, seconds=10.0))
     assert tuned.batch is not None
@@ -141,6 +245,7 @@ def test_without_a_promise_the_batch_is_sought_from_which_more_brings_no_more() 
     assert tuned.batch.load is not None
     assert tuned.batch.load >= 64
     assert tuned.rate is None
+    assert verdict(tuned).standing is Standing.NO_PROMISE
 
 
 def test_a_server_that_dies_leaves_what_was_found_and_no_bound() -> None:

@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -144,6 +145,39 @@ def test_what_is_there_already_is_left_alone(tmp_path: Path, target: Target) -> 
     asyncio.run(go())
 
 
+def test_a_server_of_another_user_is_said_to_be_left_running(
+    target: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after ``sudo``: it was a traceback, and the wait for its end had no end."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    ended = os.killpg
+
+    def refuse(group: int, number: int) -> None:
+        raise PermissionError
+
+    async def go() -> None:
+        engine = Restarted(command(tmp_path), target, ignore)
+        await engine.use(Knobs(batch=1))
+        assert engine._process is not None
+        process = engine._process._process
+        assert process is not None
+        monkeypatch.setattr(os, "killpg", refuse)
+        with pytest.raises(StartError, match="another user's"):
+            await engine.close()
+        ended(process.pid, signal.SIGKILL)
+        await process.wait()
+
+    asyncio.run(go())
+    assert not list(tmp_path.glob("headway-tune-*.log"))
+
+
+def test_no_log_is_left_of_what_did_not_start(target: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(StartError):
+        asyncio.run(Restarted("no-such-program-at-all {batch}", target, ignore).use(Knobs(batch=1)))
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("template", "said"),
     [
@@ -151,6 +185,9 @@ def test_what_is_there_already_is_left_alone(tmp_path: Path, target: Target) -> 
         ("serve {batches}", r"has \{batches\}; what can be filled in: \{batch\}"),
         ("serve 'unclosed", "No closing quotation"),
         ("serve {batch", "--command"),
+        ("serve {batch:{more}}", "can't be filled in"),
+        ("serve {batch:zz}", "can't be filled in"),
+        ("serve {batch} \0", "zero byte"),
     ],
 )
 def test_a_command_that_cannot_be_meant_is_refused(template: str, said: str) -> None:

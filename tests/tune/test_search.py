@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from headway.tune.observation import Measured, Observation, Verdict
 from headway.tune.scale import batch_rungs
 from headway.tune.search import Found, Limits, Outcome, Probe, Search
+from headway.tune.wording import sentence
 from tests.tune.synthetic import Measurer, Server, random_server
 
 TARGETS = {"itl": 1.0}
@@ -110,6 +111,36 @@ def test_near_the_target_no_step_is_skipped() -> None:
 def test_a_server_that_fails_at_once_has_no_point() -> None:
     outcome = run(new(), lambda probe: exactly(1.5))
     assert (outcome.found, outcome.load, outcome.high, outcome.part) == (Found.NONE, None, 1, "itl")
+
+
+def test_where_the_probes_run_out_on_the_way_down_nothing_is_said_of_what_is_below() -> None:
+    """It was "no point", though nothing below the first step had been tried."""
+    search = Search(TARGETS, Limits(probes=2, most=512), [8, 16, 32])
+    outcome = run(search, lambda probe: exactly(1.5))
+    assert (outcome.found, outcome.load, outcome.high) == (Found.CUT, None, 4)
+    assert sentence("batch", outcome, 512) == "ended before it could tell (no probes left)"
+
+
+def test_more_samples_that_did_not_count_are_asked_for_once_more() -> None:
+    search = new()
+
+    def measure(probe: Probe) -> Observation:
+        if probe.is_more and not any(step.verdict is Verdict.VOID for step in search.steps):
+            return Observation(void="the event loop lagged", is_client_bound=True)
+        value = 0.5 + probe.load / 200
+        return Observation(parts={"itl": Measured(value, value / 1.06, value * 1.06)}, samples=probe.samples)
+
+    run(search, measure)
+    void = next(at for at, step in enumerate(search.steps) if step.verdict is Verdict.VOID)
+    first, again = search.steps[void].probe, search.steps[void + 1].probe
+    assert (again.load, again.samples, again.is_more) == (first.load, first.samples, True)
+
+
+def test_a_search_that_has_ended_stays_ended_when_the_time_is_over() -> None:
+    search = new(most=300)
+    run(search, lambda probe: exactly(0.2))
+    search.stop("60 minutes are over")
+    assert search.outcome().found is Found.OPEN
 
 
 def test_a_server_that_never_fails_is_said_to_hold_as_far_as_was_tried() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -90,17 +91,39 @@ def _lines(levels: Sequence[tuple[str, Sequence[Record]]]) -> Iterator[bytes]:
             yield encode(_Line(name, record)) + b"\n"
 
 
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""What a cell begins with that a spreadsheet takes for a formula."""
+
+
+def plain(value: object) -> object:
+    """A cell of a CSV: a text of others, such as a server's error, that a spreadsheet would run is kept from it. So is
+    a bare carriage return, which would end the row."""
+    if not isinstance(value, str):
+        return value
+    text = value.replace("\r", " ")
+    return f"'{text}" if value.startswith(FORMULA) else text
+
+
 def _csv(levels: Sequence[tuple[str, Sequence[Record]]]) -> Iterator[bytes]:
     line = io.StringIO()
     writer = csv.writer(line, lineterminator="\n")
     writer.writerow(COLUMNS)
     for name, records in levels:
         for record in records:
-            writer.writerow([name, *(getattr(record, column) for column in COLUMNS[1:])])
+            writer.writerow([plain(name), *(plain(getattr(record, column)) for column in COLUMNS[1:])])
             yield line.getvalue().encode()
             line.seek(0)
             line.truncate()
     yield line.getvalue().encode()
+
+
+def write_out(data: bytes) -> None:
+    """To standard output. Raises ``ExportError``."""
+    try:
+        sys.stdout.write(data.decode())
+        sys.stdout.flush()
+    except OSError as error:
+        raise ExportError(f"standard output can't be written: {error.strerror}") from None
 
 
 def write_file(path: Path, parts: Iterable[bytes]) -> None:

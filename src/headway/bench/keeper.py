@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from headway.bench.export import ExportError, run_to_json, write_file, write_requests, write_run
+from headway.bench.export import ExportError, run_to_json, write_file, write_out, write_requests, write_run
 from headway.bench.figures import Run
 from headway.bench.record import Record
 from headway.bench.report.csv import rows
@@ -62,7 +62,7 @@ class Keeper:
         """The other files, once."""
         run, files = self.run, self._files
         assert run is not None
-        if files.is_piped and not self._try(lambda: _print(run)) and not self._is_kept:
+        if files.is_piped and not self._try(lambda: write_out(run_to_json(run))) and not self._is_kept:
             self._rescue(run)
         if (csv := files.csv) is not None:
             self._try(lambda: write_file(csv, [rows(run).encode()]), f"{csv}: a row for each level and class")
@@ -100,12 +100,3 @@ class Keeper:
         except ExportError:
             sys.stdout.write(run_to_json(run).decode())
             self.said.append("headway: so all figures were written to standard output")
-
-
-def _print(run: Run) -> None:
-    """To standard output. Raises ``ExportError``."""
-    try:
-        sys.stdout.write(run_to_json(run).decode())
-        sys.stdout.flush()
-    except OSError as error:
-        raise ExportError(f"standard output can't be written: {error.strerror}") from None

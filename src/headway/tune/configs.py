@@ -13,10 +13,19 @@ from dataclasses import dataclass, field
 
 from headway.policy.objectives import parts_ms
 from headway.policy.slo import Objective
+from headway.tune.search import Found
 
 QUEUE_SECONDS_DEFAULT = 1.0
 """Of waiting that may be let in where no TTFT is promised."""
 COMMENT_WIDTH = 96
+MEASURED = {
+    Found.POINT: "the largest that kept the promise",
+    Found.UNDECIDED: "the best estimate; chance alone may move it",
+    Found.OPEN: "the largest that was tried, and kept the promise",
+    Found.CLIENT: "the largest that the client could measure, and kept the promise",
+    Found.CUT: "the largest seen to keep the promise before the search was cut short",
+}
+MEASURED_THROUGHPUT = "the smallest measured that comes near the most tokens a second"
 LLAMA_CPP_BATCH = 2048
 """Its own default of ``--batch-size``: tokens that one step takes."""
 
@@ -24,7 +33,8 @@ LLAMA_CPP_BATCH = 2048
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chosen:
     """What the configurations are made of. ``tokens``: of a step, where that was tuned. ``rate``: requests a second
-    that hold the promise. ``longest``: tokens of the longest prompt and answer seen. ``objectives``: by class."""
+    that hold the promise. ``longest``: tokens of the longest prompt and answer seen. ``objectives``: by class; without
+    any nothing was promised. ``found``: how sure the batch is."""
 
     batch: int
     tokens: int | None = None
@@ -32,11 +42,13 @@ class Chosen:
     longest: int = 4096
     model: str = "MODEL"
     objectives: Mapping[str, Objective] = field(default_factory=dict)
-    is_sure: bool = True
+    found: Found = Found.POINT
 
     @property
     def measured(self) -> str:
-        return "the largest that kept the promise" if self.is_sure else "the best estimate; chance alone may move it"
+        if all(each.is_empty for each in self.objectives.values()):
+            return MEASURED_THROUGHPUT
+        return MEASURED.get(self.found, MEASURED[Found.UNDECIDED])
 
     @property
     def queue(self) -> int:

@@ -91,12 +91,6 @@ class HeadwayCaps:
             raise TargetError("the admin endpoint does not say classes and caps")
         return cls(admin, before, promised)
 
-    @property
-    def tokens(self) -> int | None:
-        """The cap on tokens in a step as it was found."""
-        found = self._before["caps"].get("max_step_tokens")
-        return found if isinstance(found, int) else None
-
     async def use(self, knobs: Knobs) -> None:
         nothing = {"ttft_ms": None, "itl_ms": None, "e2e_ms": None}
         caps = dict(self._before["caps"])

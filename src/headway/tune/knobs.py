@@ -10,6 +10,8 @@ from headway.tune.observation import Observation, Verdict
 TOKENS_MIN, TOKENS_MAX = 256, 32_768
 GAIN = 0.03
 """A step of the ladder must be so much better to be taken: less is chance."""
+VOID_MAX = 2
+"""Probes that nothing follows from: then the search ends with what it has."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -42,6 +44,7 @@ class TokensSearch:
         self.best, self.best_score = first, first_score
         self._least, self._left = max(least, TOKENS_MIN), probes
         self._direction, self._turned = 2.0, False
+        self._voids = 0
 
     def next(self) -> int | None:
         if self._left <= 0:
@@ -52,9 +55,13 @@ class TokensSearch:
         return self.next() if self._turn() else None
 
     def tell(self, tokens: int, found: Score | None) -> None:
-        """The first step that isn't better turns round, the second ends it."""
+        """The first step that isn't better turns round, the second ends it. One of which nothing follows (None) is
+        tried once more: it says nothing of what lies beyond."""
         self._left -= 1
-        if found is not None and found.is_better(self.best_score):
+        if found is None:
+            self._voids += 1
+            self._left = 0 if self._voids >= VOID_MAX else self._left
+        elif found.is_better(self.best_score):
             self.best, self.best_score = tokens, found
             self._turned = True  # what lies behind was worse
         elif not self._turn():

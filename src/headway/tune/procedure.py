@@ -14,12 +14,13 @@ from headway.bench.record import Record
 from headway.bench.window import life_of
 from headway.policy.slo import TARGET_ATTAINMENT
 from headway.tune.binding import binding
+from headway.tune.comparison import COMPARED_RATES, common_window, compared, setting_name, spread
 from headway.tune.engines import Engine, Interrupted, Knobs, interruptible
 from headway.tune.knobs import TokensSearch, score
 from headway.tune.observation import Observation, Verdict
 from headway.tune.observe import Measurement, Promise, observe, with_rate_only
 from headway.tune.rate import rate_search
-from headway.tune.result import Compared, Stage, StepTaken, Tuned, answer, step_taken
+from headway.tune.result import Stage, StepTaken, Tuned, answer, step_taken
 from headway.tune.saturation import Saturation
 from headway.tune.scale import batch_rungs
 from headway.tune.search import Found, Limits, Outcome, Probe, Search
@@ -34,12 +35,6 @@ LIVES = 4.0
 """A probe lasts so many requests' lives at least: the first and the last of them are not measured."""
 WARM_UP_S = 3.0
 WARM_UP_AT_ONCE = 4
-STATIC_MAX = 4
-"""Static points that are compared with the adaptive policy."""
-STATIC_APART = 1.25
-"""Times that one is the other, at least."""
-COMPARED_RATES = (1.0, 1.25)
-"""Of the largest that a static point holds: there, and beyond it."""
 TOKENS_PROBES = 6
 
 
@@ -153,7 +148,7 @@ class Procedure:
 
     async def _search(self, stage: Stage, search: Search | Saturation) -> Outcome:
         pools: dict[float, list[Measurement]] = {}
-        while self._may_go_on(search) and (probe := search.next()) is not None:
+        while (probe := search.next()) is not None and self._may_go_on(search):
             pool = pools.setdefault(probe.load, [])
             if stage == "batch":
                 await self._set(int(probe.load))
@@ -163,11 +158,10 @@ class Procedure:
             if seen.void is None:
                 pool.append(found)
                 if stage == "batch":
+                    self._levels[probe.load] = level
                     self._learn(probe.load, seen, records)
             verdict = search.tell(probe, with_rate_only(seen) if stage == "rate" else seen)
             self._keep_step(stage, probe, seen, verdict, search.targets)
-            if stage == "batch":
-                self._levels[probe.load] = level
         outcome = search.outcome()
         if outcome.found is Found.CUT and outcome.reason is not None:
             self._reason = self._reason or outcome.reason
@@ -247,7 +241,7 @@ class Procedure:
         self.show.stage("tokens", f"Tokens in a step, at batch {batch}")
         before = self._tokens
         search = TokensSearch(before, first_score, least=batch, probes=TOKENS_PROBES)
-        while self._has_time() and (tokens := search.next()) is not None:
+        while (tokens := search.next()) is not None and self._has_time():
             self._tokens = tokens
             await self._set(batch)
             probe = Probe(load=float(tokens), samples=Limits().samples, why="the next step")
@@ -260,11 +254,18 @@ class Procedure:
         self.show.say(f"{search.best} tokens in a step are best at batch {batch}")
         if search.best == before or not targets or not self._has_time():
             return None
-        before_it, self.at = self.at, {}  # with other knobs it is another server
-        found = await self._find_batch(first=batch)
+        return await self._find_batch_again(batch, before)
+
+    async def _find_batch_again(self, first: int, tokens_before: int) -> Outcome | None:
+        """With other tokens in a step, which make it another server. Without a point, all is as it was before."""
+        was, at, levels = self.tuned.batch, self.at, self._levels
+        self.at, self._levels = {}, {}
+        found = await self._find_batch(first=first)
         if found.load is not None:
             return found
-        self.at = before_it
+        self.tuned.batch, self.at, self._levels = was, at, levels
+        self._tokens = self.tuned.tokens = tokens_before
+        self.show.say(f"so it stays with {tokens_before} tokens in a step")
         return None
 
     # ---- rate --------------------------------------------------------------------------------------------------------
@@ -272,12 +273,14 @@ class Procedure:
     async def _find_rate(self, batch: float) -> float | None:
         seen = self.at.get(batch) or self.at[min(self.at, key=lambda load: abs(load - batch))]
         if seen.requests_per_s <= 0.0:
+            self.show.say(f"no request ended while batch {batch:g} was measured: there is no rate to start from")
             return None
         await self._set(int(batch))
         search = rate_search(seen.requests_per_s, probes=self.plan.probes)
         self.show.stage("rate", f"Requests a second, coming as they come, kept to {TARGET_ATTAINMENT:.0%}")
         outcome = await self._search("rate", search)
-        at = next((step.observation for step in reversed(search.steps) if step.probe.load == outcome.load), None)
+        seen_at = [each.observation for each in search.steps if each.probe.load == outcome.load]
+        at = next((each for each in reversed(seen_at) if each.void is None), None)
         self.tuned.rate = answer(
             outcome,
             probes=len(search.steps),
@@ -305,46 +308,27 @@ class Procedure:
 
     async def _compare(self, batch: int, rate: float) -> None:
         """Every static point near the one chosen, and the adaptive policy, at the rate found and beyond it."""
-        statics = _spread(batch, [int(load) for load in self.at])
+        statics = spread(batch, [int(load) for load in self.at])
         self.show.stage("compare", f"The adaptive policy beside static batches {', '.join(map(str, statics))}")
         for share in COMPARED_RATES:
+            load = OpenLoop(rate=share * rate, seconds=self._seconds(3 * Limits().samples, share * rate))
+            window_s = common_window(load.seconds, self._life_s)
             for static in (None, *statics):
                 if not self._has_time():
                     return
-                await self._compare_one(static, share * rate)
+                await self._compare_one(static, load, window_s)
 
-    async def _compare_one(self, static: int | None, rate: float) -> None:
+    async def _compare_one(self, static: int | None, load: OpenLoop, window_s: tuple[float, float]) -> None:
         if static is None:
             await interruptible(self.engine.use_adaptive(), self.stop)
         else:
             await self._set(static)
-        level, _ = await self._level(OpenLoop(rate=rate, seconds=self._seconds(3 * Limits().samples, rate)))
-        if not level.classes:
+        found = Measurement(*await self._level(load))
+        setting = setting_name(static)
+        if found.void is not None:
+            self.show.say(f"{load.rate:.3g} requests/s, {setting}: does not count, {found.void}")
             return
-        figures = level.classes[0]
-        ttft, itl = figures.latencies.get("ttft"), figures.latencies.get("itl")
-        row = Compared(
-            setting="adaptive" if static is None else f"static, batch {static}",
-            is_adaptive=static is None,
-            rate=rate,
-            level=len(self.tuned.run.levels) - 1,
-            attainment=figures.attainment,
-            attainment_low=figures.attainment_low,
-            attainment_high=figures.attainment_high,
-            goodput=figures.goodput,
-            throughput=figures.throughput,
-            ttft_p95_s=None if ttft is None else ttft.p95,
-            itl_p95_s=None if itl is None else itl.p95,
-        )
+        row = compared(static, load.rate, found, self.promise, window_s=window_s, level=len(self.tuned.run.levels) - 1)
         self.tuned.compared.append(row)
         kept = "-" if row.attainment is None else f"{row.attainment:.1%}"
-        self.show.say(f"{rate:.3g} requests/s, {row.setting}: {kept} in SLO, {row.goodput:.3g} in SLO a second")
-
-
-def _spread(batch: int, measured: Sequence[int]) -> list[int]:
-    """The batch and those measured around it, the nearest first, but none so near to another that it tells no more."""
-    found = [batch]
-    for load in sorted(measured, key=lambda load: abs(math.log(load / batch))):
-        if len(found) < STATIC_MAX and all(abs(math.log(load / each)) >= math.log(STATIC_APART) for each in found):
-            found.append(load)
-    return sorted(found)
+        self.show.say(f"{load.rate:.3g} requests/s, {setting}: {kept} in SLO, {row.goodput:.3g} in SLO a second")

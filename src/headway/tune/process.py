@@ -48,6 +48,12 @@ def placeholders(template: str, known: Mapping[str, str]) -> set[str]:
     if unknown := sorted(names - set(known)):
         said = ", ".join(f"{{{name}}} ({meaning})" for name, meaning in known.items())
         raise CommandError(f"--command has {{{unknown[0]}}}; what can be filled in: {said}; write other braces twice")
+    try:
+        filled = [word.format_map(dict.fromkeys(known, 1)) for word in words]
+    except (ValueError, LookupError) as error:  # a format after the name
+        raise CommandError(f"--command can't be filled in: {error}") from None
+    if any("\0" in word for word in filled):
+        raise CommandError("--command has a zero byte in it")
     return names
 
 
@@ -69,9 +75,11 @@ class Process:
                 self._process = await asyncio.create_subprocess_exec(
                     *self._words, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
                 )
-        except OSError as error:
+        except BaseException as error:
             self._log.unlink()
-            raise StartError(f"{self._words[0]} can't be started: {error.strerror or error}") from None
+            if isinstance(error, OSError):
+                raise StartError(f"{self._words[0]} can't be started: {error.strerror or error}") from None
+            raise
         try:
             await self._until_ready(self._process, target, timeout_s)
         except BaseException:
@@ -103,19 +111,25 @@ class Process:
         return self._process is not None and self._process.returncode is None
 
     async def stop(self) -> None:
-        """Ask the whole group to end, and kill what has not within ``STOP_TIMEOUT_S``. Twice is as good as once."""
+        """Ask the whole group to end, and kill what has not within ``STOP_TIMEOUT_S``. Twice is as good as once.
+
+        Raises ``StartError`` if it may not be ended: the command has made it another user's.
+        """
         process, self._process = self._process, None
         if process is None:
             return
         try:
             _signal(process.pid, signal.SIGTERM)
-            with contextlib.suppress(TimeoutError):
+            try:
                 async with asyncio.timeout(STOP_TIMEOUT_S):
                     await process.wait()
+            except TimeoutError:
+                self._say(f"the server did not end within {STOP_TIMEOUT_S:g} s and is killed")
+            finally:
+                _signal(process.pid, signal.SIGKILL)  # whoever of it is left; the group keeps its number until then
+                await asyncio.shield(process.wait())
+                await _until_gone(process.pid)  # what its workers held is free only then
         finally:
-            _signal(process.pid, signal.SIGKILL)  # whoever of the group is left; the group keeps its number until then
-            await asyncio.shield(process.wait())
-            await _until_gone(process.pid)  # what its workers held is free only then
             with contextlib.suppress(OSError):
                 self._log.unlink()
 
@@ -130,8 +144,14 @@ async def _until_gone(group: int) -> None:
 
 
 def _signal(group: int, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError):
+    try:
         os.killpg(group, number)
+    except ProcessLookupError:
+        return
+    except PermissionError:
+        raise StartError(
+            f"the server (process {group}) is another user's and can't be ended from here: end it"
+        ) from None
 
 
 def is_ready(target: Target) -> bool:

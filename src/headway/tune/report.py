@@ -11,6 +11,7 @@ from headway.bench.report.standing import Standing, Verdict
 from headway.bench.report.wording import between, duration, number, share
 from headway.tune.observation import FAILURES, SHARES
 from headway.tune.result import Answer, Compared, PartSeen, Stage, StepTaken, Tuned
+from headway.tune.saturation import THROUGHPUT
 from headway.tune.search import Found
 from headway.tune.show import WORDS
 from headway.tune.wording import load_name, part_name, part_value
@@ -28,7 +29,21 @@ _STANDINGS = {
 
 
 def tune_page(tuned: Tuned, records: Mapping[int, Sequence[Record]] | None) -> str:
-    return page(tuned.run, records, extra=sections(tuned), verdict_said=verdict(tuned))
+    return page(
+        tuned.run,
+        records,
+        extra=sections(tuned),
+        verdict_said=verdict(tuned),
+        chosen=level_shown(tuned),
+        chosen_why="the operating point, or the largest measured below it",
+    )
+
+
+def level_shown(tuned: Tuned) -> int | None:
+    """The number of the level at the point or, where that is an estimate, at the largest batch below it."""
+    point = tuned.batch.load if tuned.batch is not None else None
+    steps = [step for step in last_seen(tuned) if point is not None and step.load <= point]
+    return steps[-1].level if steps else None
 
 
 def verdict(tuned: Tuned) -> Verdict:
@@ -38,7 +53,8 @@ def verdict(tuned: Tuned) -> Verdict:
     if tuned.state != "complete":
         details.append(f"Not complete: {tuned.reason}.")
     headline = tuned.batch.sentence[:1].upper() + tuned.batch.sentence[1:]
-    return Verdict(_STANDINGS[Found(tuned.batch.found)], headline, tuple(details))
+    standing = Standing.NO_PROMISE if tuned.batch.part == THROUGHPUT else _STANDINGS[Found(tuned.batch.found)]
+    return Verdict(standing, headline, tuple(details))
 
 
 def _rate_said(rate: Answer | None) -> str:
@@ -65,7 +81,10 @@ def sections(tuned: Tuned) -> list[Section]:
     found = [Section("The curve", curves, note="p95 over the batch; bars are 95 % intervals.")]
     found.append(Section("The search", [_steps(tuned, stage) for stage in _stages(tuned)], note=tuned.how))
     if tuned.compared:
-        note = "The same rate for all, coming as it comes. A static batch stays; the adaptive policy sizes each step."
+        note = (
+            "The same rate for all, coming as it comes, measured in the same stretch of time. A static batch stays; "
+            "the adaptive policy sizes each step."
+        )
         found.append(Section("Adaptive beside static", [_comparison(tuned.compared)], note=note))
     codes: list[Item] = [Code(title=ENGINE_NAMES.get(name, name), text=text) for name, text in tuned.configs.items()]
     if codes:
@@ -77,17 +96,19 @@ def sections(tuned: Tuned) -> list[Section]:
 
 
 def _parts(tuned: Tuned) -> list[str]:
-    return list(dict.fromkeys(part for step in _last_seen(tuned) for part in step.parts if part not in SHARES))
+    return list(dict.fromkeys(part for step in last_seen(tuned) for part in step.parts if part not in SHARES))
 
 
-def _last_seen(tuned: Tuned) -> list[StepTaken]:
-    """The last word on each batch, ascending."""
-    latest = {step.load: step for step in tuned.steps if step.stage == "batch" and step.void is None}
+def last_seen(tuned: Tuned) -> list[StepTaken]:
+    """The last word on each batch, ascending; of several searches, that with the tokens in a step that were chosen."""
+    steps = [step for step in tuned.steps if step.stage == "batch" and step.void is None]
+    tokens = tuned.tokens if tuned.tokens is not None or not steps else steps[-1].tokens
+    latest = {step.load: step for step in steps if step.tokens == tokens}
     return [latest[load] for load in sorted(latest)]
 
 
 def _curve(tuned: Tuned, part: str) -> Chart | None:
-    steps = [step for step in _last_seen(tuned) if part in step.parts]
+    steps = [step for step in last_seen(tuned) if part in step.parts]
     if not steps:
         return None
     seen = [step.parts[part] for step in steps]
@@ -144,7 +165,8 @@ def _is_worth_saying(part: str, seen: PartSeen) -> bool:
 
 def _row(step: StepTaken, parts: Sequence[str]) -> list[str | Cell]:
     skipped = f"; left out: {', '.join(f'{load:.4g}' for load in step.skipped)}" if step.skipped else ""
-    cells: list[str | Cell] = [Cell(load_name(step.stage, step.load), hint=step.why + skipped)]
+    tokens = f"{step.tokens} tokens a step; " if step.tokens is not None and step.stage != "tokens" else ""
+    cells: list[str | Cell] = [Cell(load_name(step.stage, step.load), hint=tokens + step.why + skipped)]
     cells.append(Cell(WORDS_BY_NAME[step.verdict], _TONES[step.verdict], hint=step.void or ""))
     for part in parts:
         seen = step.parts.get(part)

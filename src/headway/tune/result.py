@@ -27,12 +27,14 @@ class PartSeen(msgspec.Struct, kw_only=True):
 class StepTaken(msgspec.Struct, kw_only=True):
     """A probe and what came of it. ``load``: requests at once, or a second; ``level``: its number in the run.
 
-    ``skipped``: steps between the last one and this that were left out, as ``why`` says."""
+    ``tokens``: of a step, as they were set. ``skipped``: steps between the last one and this that were left out, as
+    ``why`` says."""
 
     stage: Stage
     load: float
     level: int
     knobs: str
+    tokens: int | None = None
     why: str
     verdict: str
     samples: int
@@ -61,12 +63,14 @@ class Answer(msgspec.Struct, kw_only=True):
 
 
 class Compared(msgspec.Struct, kw_only=True):
-    """One setting at one rate of an open loop. ``setting``: adaptive, or a static cap."""
+    """One setting at one rate of an open loop. ``setting``: adaptive, or a static cap. All figures are of ``window_s``
+    of the level, which is the same for all settings at one rate."""
 
     setting: str
     is_adaptive: bool
     rate: float
     level: int
+    window_s: tuple[float, float]
     attainment: float | None
     attainment_low: float | None
     attainment_high: float | None
@@ -113,6 +117,7 @@ def step_taken(
         load=probe.load,
         level=level,
         knobs=str(knobs),
+        tokens=knobs.tokens,
         why=probe.why,
         verdict=verdict.value,
         samples=seen.samples,

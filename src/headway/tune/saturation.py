@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from headway.tune.observation import Observation, Verdict
-from headway.tune.search import Found, Limits, Outcome, Probe, Step
+from headway.tune.search import VOID_MAX, Found, Limits, Outcome, Probe, Step
 
 GAIN = 0.05
 """More throughput than this is worth twice the batch."""
+
+
+THROUGHPUT = "throughput"
+"""The part of an outcome without a promise."""
 
 
 class Saturation:
@@ -20,23 +25,29 @@ class Saturation:
         self._limits = limits
         self._load = float(first)
         self._is_over = False
+        self._voids = 0
+        self._is_client_bound = False
         self._stopped: str | None = None
 
     def next(self) -> Probe | None:
         if self._is_over or self._stopped or len(self.steps) >= self._limits.probes:
             return None
-        return Probe(
-            load=self._load, samples=self._limits.samples, why="twice as many" if self.steps else "the baseline"
-        )
+        if self.steps and self.steps[-1].verdict is Verdict.VOID:
+            return replace(self.steps[-1].probe, why="once more: the last one does not count")
+        why = "twice as many" if self.steps else "the baseline"
+        return Probe(load=self._load, samples=self._limits.samples, why=why)
 
     def tell(self, probe: Probe, observation: Observation) -> Verdict:
+        """What is void says nothing of its load: that is tried once more, and then the search ends below it."""
         verdict = Verdict.VOID if observation.void is not None else Verdict.PASS
-        before = self._valid()
+        best = self._best()
         self.steps.append(Step(probe=probe, observation=observation, verdict=verdict))
         if verdict is Verdict.VOID:
-            self.stop(observation.void or "")
+            self._voids += 1
+            if self._voids >= VOID_MAX:
+                self._is_client_bound = observation.is_client_bound
+                self.stop(observation.void or "")
             return verdict
-        best = max((step.observation.throughput for step in before), default=0.0)
         self._is_over = observation.throughput < best * (1.0 + GAIN) or probe.load >= self._limits.most
         self._load = min(2 * probe.load, self._limits.most)
         return verdict
@@ -47,15 +58,19 @@ class Saturation:
     def _valid(self) -> Sequence[Step]:
         return [step for step in self.steps if step.verdict is not Verdict.VOID]
 
+    def _best(self) -> float:
+        return max((step.observation.throughput for step in self._valid()), default=0.0)
+
     def outcome(self) -> Outcome:
-        valid = self._valid()
-        best = max((step.observation.throughput for step in valid), default=0.0)
-        enough = [step.probe.load for step in valid if step.observation.throughput * (1.0 + GAIN) >= best]
+        best = self._best()
+        enough = [step.probe.load for step in self._valid() if step.observation.throughput * (1.0 + GAIN) >= best]
         load = min(enough, default=None)
-        if self._stopped is not None or load is None:
+        if load is not None and self._is_client_bound:
+            found = Found.CLIENT
+        elif load is None or not self._is_over:
             found = Found.CUT
         else:
-            found = Found.POINT if self._is_over and load < self._limits.most else Found.OPEN
+            found = Found.POINT if load < self._limits.most else Found.OPEN
         return Outcome(
-            found=found, load=load, low=load, high=None, crossing=None, part="throughput", reason=self._stopped
+            found=found, load=load, low=load, high=None, crossing=None, part=THROUGHPUT, reason=self._stopped
         )

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from headway.tune.crossing import Point, crossing
@@ -222,8 +222,7 @@ class Search:
         if self.left <= 0 or self._stopped is not None:
             return None
         if self.steps and self.steps[-1].verdict is Verdict.VOID and self.steps[-1].probe.load <= self._most:
-            last = self.steps[-1].probe
-            return Probe(load=last.load, samples=last.samples, why="once more: the last one does not count")
+            return replace(self.steps[-1].probe, why="once more: the last one does not count", skipped=())
         if not self._seen:
             return self._baseline()
         return self._more_where_undecided() or self._climb() or self._narrow() or self._more_at_the_end()
@@ -361,24 +360,25 @@ class Search:
         found, load, reason = Found.CUT, low, self._stopped
         if low is not None and high is not None and self._scale.is_near(low, high):
             found = Found.POINT
-        elif self._stopped is not None:
-            pass
-        elif high is not None and floor is None and not self._zone:
-            found = Found.NONE
         elif low is not None and low >= self.limits.most:
             found = Found.OPEN
-        elif (
-            self._most < self.limits.most
-            and high is None
-            and floor is not None
-            and self._scale.is_near(floor, self._most)
-        ):
+        elif high is not None and floor is None and not self._zone:
+            # Where the search ended on its way down, what is below was never tried.
+            found = Found.NONE if self._scale.is_near(0.0, high) else Found.CUT
+        elif self._stopped is not None:
+            pass
+        elif self._is_bound_at(floor):
             found, load, reason = Found.CLIENT, floor, self._bound_by
         elif self._seen:
             found, load = Found.UNDECIDED, self._estimate(estimate)
         else:
-            found, reason = Found.CUT, self._bound_by or "nothing was measured"
+            reason = self._bound_by or "nothing was measured"
         return Outcome(found=found, load=load, low=low, high=high, crossing=estimate, part=self._part(), reason=reason)
+
+    def _is_bound_at(self, floor: float | None) -> bool:
+        """Whether all that the client can measure was seen to hold."""
+        is_cut = self._most < self.limits.most and self.high is None
+        return is_cut and floor is not None and self._scale.is_near(floor, self._most)
 
     def _estimate(self, crossing: float | None) -> float | None:
         """The best guess where nothing is sure."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -12,12 +13,13 @@ from pathlib import Path
 import msgspec
 from rich.console import Console
 
-from headway.bench.export import ExportError, write_file
+from headway.bench.export import ExportError, write_file, write_out
 from headway.bench.figures import Level
 from headway.bench.interrupts import interrupts
 from headway.bench.keeper import Files, Keeper
 from headway.bench.live import Live
 from headway.bench.loads import Load
+from headway.bench.processes import ProcessError
 from headway.bench.record import Record
 from headway.bench.run import Setting, run_level
 from headway.bench.session import (
@@ -84,16 +86,18 @@ def run_tune(asked: Asked, *, quiet: bool = False) -> int:
             runner.run(_tune(asked, state, console))
     except ValueError as error:
         failure = str(error)
-    except StartError as error:
+    except (StartError, ProcessError) as error:
         failure, unmeasured = str(error), EXIT_FAILED
     except asyncio.CancelledError:
         failure, unmeasured = INTERRUPTED, EXIT_INTERRUPTED
-    if failure is not None:
-        print(f"headway: {failure}", file=sys.stderr)
     tuned = state.tuned
     if tuned is None or not tuned.run.levels:
-        return EXIT_INTERRUPTED if failure is None else unmeasured
+        if failure is None and tuned is not None and tuned.reason is not None:
+            failure, unmeasured = tuned.reason, EXIT_INTERRUPTED if tuned.reason == INTERRUPTED else EXIT_FAILED
+        print(f"headway: {failure or 'nothing was measured'}", file=sys.stderr)
+        return unmeasured
     if failure is not None:
+        print(f"headway: {failure}", file=sys.stderr)
         tuned.state, tuned.reason = "partial", tuned.reason or failure.splitlines()[0]
     _finish(asked, state, tuned)
     return _exit_code(tuned, has_failed=state.has_failed or state.keeper.has_failed)
@@ -129,8 +133,10 @@ async def _tune(asked: Asked, state: _State, console: Console) -> None:
                 stop=stop,
                 clock=time.monotonic,
             )
-            await procedure.run()
-            _configure(state.tuned, procedure)
+            try:
+                await procedure.run()
+            finally:
+                _configure(state.tuned, procedure)
         except Interrupted:
             raise asyncio.CancelledError from None
         finally:
@@ -168,18 +174,17 @@ def _measure(
 
 
 def _configure(tuned: Tuned, procedure: Procedure) -> None:
-    point = tuned.batch.load if tuned.batch is not None else None
-    if point is None:
+    if tuned.batch is None or tuned.batch.load is None:
         return
     promise = procedure.promise
     chosen = Chosen(
-        batch=int(point),
+        batch=int(tuned.batch.load),
         tokens=tuned.tokens,
         rate=tuned.rate.load if tuned.rate is not None else None,
         longest=procedure.longest,
         model=str(tuned.run.target.get("model", "MODEL")),
         objectives=_promised(promise),
-        is_sure=tuned.batch is not None and tuned.batch.found == Found.POINT,
+        found=Found(tuned.batch.found),
     )
     tuned.configs = configs(chosen)
 
@@ -193,55 +198,70 @@ def _promised(promise: Promise) -> Mapping[str, Objective]:
 def _keep(asked: Asked, state: _State, records: list[Record]) -> None:
     """After every level: nothing that was measured is lost to what comes after."""
     state.keeper.keep(records)
-    if asked.json is not None and not asked.is_piped:
-        _write(state, asked.json, tuned_to_json(state.tuned), "all figures", is_last=False)
+    path, tuned = asked.json, state.tuned
+    if path is not None and tuned is not None and not asked.is_piped:
+        _try(state, lambda: write_file(path, [tuned_to_json(tuned)]))
 
 
-def tuned_to_json(tuned: Tuned | None) -> bytes:
+def tuned_to_json(tuned: Tuned) -> bytes:
     return msgspec.json.format(msgspec.json.encode(tuned), indent=1) + b"\n"
 
 
 def _finish(asked: Asked, state: _State, tuned: Tuned) -> None:
     state.said = []
     state.has_failed = False
+    data = tuned_to_json(tuned)
     if asked.is_piped:
-        sys.stdout.write(tuned_to_json(tuned).decode())
-        sys.stdout.flush()
-    elif asked.json is not None:
-        _write(state, asked.json, tuned_to_json(tuned), "all figures")
+        is_kept = _try(state, lambda: write_out(data))
+    else:
+        is_kept = asked.json is None or _write(state, asked.json, data, "all figures")
+    if not is_kept:
+        _rescue(state, tuned, data)
     if asked.html is not None:
         text = tune_page(tuned, dict(enumerate(state.keeper.records)))
         _write(state, asked.html, text.encode(), "the report")
     if not asked.is_piped:
-        _print(tuned)
+        _try(state, lambda: write_out(_text_of(tuned).encode()))
     for line in [*state.keeper.said, *state.said]:
         print(line, file=sys.stderr)
 
 
-def _write(state: _State, path: Path, data: bytes, what: str, *, is_last: bool = True) -> None:
+def _rescue(state: _State, tuned: Tuned, data: bytes) -> None:
+    """What could not be written where it was wanted: the store has the levels, but not what follows from them."""
+    path = Path(tempfile.gettempdir()) / f"headway-tune-{tuned.run.id}.json"
+    _write(state, path, data, "all figures, as they could not be written where they were to be")
+
+
+def _try(state: _State, write: Callable[[], None]) -> bool:
     try:
-        write_file(path, [data])
+        write()
     except ExportError as error:
         state.has_failed = True
         state.said.append(f"headway: {error}")
-        return
-    if is_last:
+        return False
+    return True
+
+
+def _write(state: _State, path: Path, data: bytes, what: str) -> bool:
+    is_written = _try(state, lambda: write_file(path, [data]))
+    if is_written:
         state.said.append(f"{path}: {what}")
+    return is_written
 
 
-def _print(tuned: Tuned) -> None:
+def _text_of(tuned: Tuned) -> str:
     """What was found, and how to serve so."""
     engine = str(tuned.run.target.get("engine", ""))
-    for line in (
+    parts = [
         tuned.batch.sentence if tuned.batch is not None else "",
         tuned.rate.sentence if tuned.rate is not None else "",
         f"what binds: {tuned.binding['resource']}, {tuned.binding['why']}" if tuned.binding else "",
-    ):
-        if line:
-            print(line)
-    for name, text in tuned.configs.items():
-        if name == engine or engine not in tuned.configs:
-            print(f"\n# {name}\n{text}", end="")
+    ]
+    lines = [f"{each}\n" for each in parts if each]
+    lines += [
+        f"\n# {name}\n{text}" for name, text in tuned.configs.items() if name == engine or engine not in tuned.configs
+    ]
     others = [name for name in tuned.configs if name != engine]
     if engine in tuned.configs and others:
-        print(f"\nFor {', '.join(others)}: in the JSON and the report.")
+        lines.append(f"\nFor {', '.join(others)}: in the JSON and the report.\n")
+    return "".join(lines)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from headway.bench.report.wording import duration, number, share
 from headway.tune.observation import FAILURES, SHARES
 from headway.tune.result import PartSeen, StepTaken
+from headway.tune.saturation import THROUGHPUT
 from headway.tune.search import Found, Outcome
 
 PART_WORDS = {"ttft": "TTFT", "itl": "ITL", "e2e": "E2E", "failures": "failed", "misses": "out of SLO"}
@@ -56,13 +57,14 @@ def _breaks(part: str | None) -> str:
 
 
 def sentence(stage: str, outcome: Outcome, most: float) -> str:
+    if outcome.part == THROUGHPUT:
+        return _sentence_of_throughput(stage, outcome)
+
     def named(load: float | None) -> str:
         return "nothing" if load is None else load_name(stage, load)
 
     kept, broken = named(outcome.low), named(outcome.high)
     match outcome.found:
-        case Found.POINT if outcome.part == "throughput":
-            return f"{named(outcome.load)}: more at once brings no more tokens a second"
         case Found.POINT:
             return f"{named(outcome.load)} keeps the promise; at {broken} {_breaks(outcome.part)}"
         case Found.UNDECIDED:
@@ -72,9 +74,29 @@ def sentence(stage: str, outcome: Outcome, most: float) -> str:
         case Found.NONE:
             return f"no point: at {broken} {_breaks(outcome.part)} already"
         case Found.OPEN:
-            return f"{named(outcome.load)} keeps the promise, and no more than {most:g} was tried"
+            return f"{named(outcome.load)} keeps the promise, and no more than {named(most)} was tried"
         case Found.CLIENT:
             return f"at least {named(outcome.load)}: beyond it this client was the limit, not the server"
         case _:
             so_far = f"; {named(outcome.low)} keeps the promise" if outcome.low is not None else ""
-            return f"ended before it could tell ({outcome.reason or 'no probes left'}){so_far}"
+            return f"{_cut(outcome)}{so_far}"
+
+
+def _cut(outcome: Outcome) -> str:
+    return f"ended before it could tell ({outcome.reason or 'no probes left'})"
+
+
+def _sentence_of_throughput(stage: str, outcome: Outcome) -> str:
+    """Where nothing is promised."""
+    if outcome.load is None:
+        return _cut(outcome)
+    named = load_name(stage, outcome.load)
+    match outcome.found:
+        case Found.POINT:
+            return f"{named}: more at once brings no more tokens a second"
+        case Found.OPEN:
+            return f"{named} brought the most tokens a second, and no more at once was tried"
+        case Found.CLIENT:
+            return f"at least {named}: beyond it this client was the limit, not the server"
+        case _:
+            return f"{_cut(outcome)}; the best so far is {named}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 
+from headway.bench.export import plain
 from headway.bench.figures import DEFINITIONS, ClassFigures, Level, Quantiles, Run
 from headway.bench.record import Outcome
 from headway.bench.report.standing import class_standing, standing
@@ -30,7 +31,7 @@ def rows(run: Run) -> str:
     writer.writerow(COLUMNS)
     for level in run.levels:
         for figures in level.classes:
-            writer.writerow([_plain(each) for each in _row(run, level, figures)])
+            writer.writerow([plain(each) for each in _row(run, level, figures)])
     return out.getvalue()
 
 
@@ -45,7 +46,3 @@ def _row(run: Run, level: Level, figures: ClassFigures) -> list[object]:
         row += [None if found is None else getattr(found, name) for name in QUANTILES]
     client = level.client
     return [*row, client.cpu_share, client.slip_p99_s, client.lag_p99_s, client.bound]
-
-
-def _plain(value: object) -> object:
-    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value

@@ -15,7 +15,15 @@ from headway.bench.report.charts import gap_part, operating_curve, rate_charts, 
 from headway.bench.report.document import Card, Document
 from headway.bench.report.over_time import level_charts
 from headway.bench.report.sections import Chart, Choice, Item, Section, Tone
-from headway.bench.report.standing import Verdict, chosen_level, class_standing, keeps, targets, verdict
+from headway.bench.report.standing import (
+    Verdict,
+    chosen_level,
+    class_standing,
+    keeps,
+    targets,
+    verdict,
+    why_chosen,
+)
 from headway.bench.report.wording import (
     NONE,
     PART_WORDS,
@@ -46,16 +54,19 @@ def page(
     extra: Sequence[Section] = (),
     verdict_said: Verdict | None = None,
     chosen: int | None = None,
+    chosen_why: str = "",
 ) -> str:
     """The page of a run. ``records`` by the number of the level: without them there are no tails and single requests.
 
     ``baseline``: a run to draw behind this one. ``extra``: sections after the verdict. ``verdict_said``: instead of
-    what the levels of the run say. ``chosen``: the number of the level to be starred, instead of the best by goodput.
+    what the levels of the run say. ``chosen``: the number of the level to be starred instead of the best by goodput,
+    and ``chosen_why``.
     """
     records = records or {}
     said = verdict(run) if verdict_said is None else verdict_said
     star = chosen_level(run) if chosen is None else chosen
-    sections = [section for section in [*extra, *_sections(run, records, star, baseline)] if section.items]
+    why = chosen_why if chosen is not None else "" if star is None else why_chosen(run.levels[star])
+    sections = [section for section in [*extra, *_sections(run, records, star, why, baseline)] if section.items]
     document = Document(
         kind=run.kind,
         made_at=run.started_at,
@@ -65,7 +76,7 @@ def page(
         headline=said.headline,
         details=said.details,
         tone=tables.TONES[said.standing],
-        cards=_cards(run, star),
+        cards=_cards(run, star, why),
         warnings=_warnings(run),
         sections=sections,
     )
@@ -80,7 +91,7 @@ def _title(run: Run) -> str:
 
 
 def _sections(
-    run: Run, records: Mapping[int, Sequence[Record]], chosen: int | None, baseline: Run | None
+    run: Run, records: Mapping[int, Sequence[Record]], chosen: int | None, why: str, baseline: Run | None
 ) -> list[Section]:
     curves = [operating_curve(run, part, chosen=chosen, baseline=baseline) for part in ("ttft", gap_part(run))]
     load = [*(each for each in curves if each is not None), *rate_charts(run)]
@@ -90,7 +101,7 @@ def _sections(
         Section("The tails", _in_pairs(tail_charts(run, records, chosen=chosen))),
         Section("Where the time goes", [] if split is None else [split]),
         Section("Over time", _over_time(run, records, chosen)),
-        Section("All figures", _figures(run, chosen)),
+        Section("All figures", _figures(run, chosen, why)),
         Section("How it was measured", tables.how_measured(run)),
     ]
 
@@ -102,8 +113,10 @@ def _in_pairs(charts: list[Chart]) -> list[Chart]:
     return [*charts[:-1], msgspec.structs.replace(charts[-1], is_wide=True)]
 
 
-def _figures(run: Run, chosen: int | None) -> list[Item]:
-    return [tables.overview(run, chosen=chosen), *tables.level_details(run, chosen=chosen)] if run.levels else []
+def _figures(run: Run, chosen: int | None, why: str) -> list[Item]:
+    if not run.levels:
+        return []
+    return [tables.overview(run, chosen=chosen, why=why), *tables.level_details(run, chosen=chosen)]
 
 
 def _over_time(run: Run, records: Mapping[int, Sequence[Record]], chosen: int | None) -> list[Item]:
@@ -148,7 +161,7 @@ def _of_levels(names: Sequence[str], line: str) -> str:
     return f"{len(names)} times, first at {names[0]}: {line}"
 
 
-def _cards(run: Run, chosen: int | None) -> list[Card]:
+def _cards(run: Run, chosen: int | None, why: str) -> list[Card]:
     """Of the level chosen; without one, of the one with the best attainment."""
     numbers = [at for at, level in enumerate(run.levels) if level.classes]
     if not numbers:
@@ -156,9 +169,9 @@ def _cards(run: Run, chosen: int | None) -> list[Card]:
     at = chosen if chosen is not None else max(numbers, key=lambda each: run.levels[each].classes[0].attainment or 0.0)
     level, overall = run.levels[at], run.levels[at].classes[0]
     held = [each for each in classes_held(level) if has_targets(each)]
-    why = "nearest to the promise" if chosen is None else "most goodput within the promise" if held else "fastest"
+    why = why or "nearest to the promise"
     cards = [Card("Level shown", level.name, why if level.client.bound is None else "not valid: the client's limit")]
-    for figures in held or []:
+    for figures in held:
         of_class = f", {figures.name}" if figures.name and len(held) > 1 else ""
         tone = tables.TONES[class_standing(figures)]
         cards.append(

@@ -87,6 +87,13 @@ def chosen_level(run: Run) -> int | None:
     return best(valid, "throughput") if all(stands[each] is Standing.NO_PROMISE for each in valid) else None
 
 
+def why_chosen(level: Level) -> str:
+    """Why ``chosen_level`` is this one."""
+    if standing(level) is Standing.NO_PROMISE:
+        return "the highest throughput"
+    return "most goodput of those that keep the promise"
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """``headline``: one line. ``details``: sentences."""

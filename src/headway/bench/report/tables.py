@@ -45,8 +45,8 @@ DETAILS_MAX = 64
 """Levels with a table of their own."""
 
 
-def overview(run: Run, *, chosen: int | None = None) -> Table:
-    """A row for each level and class."""
+def overview(run: Run, *, chosen: int | None = None, why: str = "") -> Table:
+    """A row for each level and class. ``why``: of the level ``chosen``."""
     rows: list[Row] = []
     for at, level in enumerate(run.levels):
         star = " ★" if at == chosen else ""
@@ -74,15 +74,9 @@ def overview(run: Run, *, chosen: int | None = None) -> Table:
         ),
         rows=rows,
         caption="All levels",
-        note="" if chosen is None else f"★ the level chosen: {_why_chosen(run.levels[chosen])}.",
+        note="" if chosen is None else f"★ the level chosen: {why}.",
         text_columns=3,
     )
-
-
-def _why_chosen(level: Level) -> str:
-    if standing(level) is Standing.NO_PROMISE:
-        return "the highest throughput"
-    return "most goodput of those that keep the promise"
 
 
 def _overview_cells(figures: ClassFigures, found: Standing) -> list[str | Cell]:
