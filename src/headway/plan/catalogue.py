@@ -21,13 +21,23 @@ from headway.plan.names import near, squeezed
 BYTES_MAX = 1 << 20
 """No file of GPUs is longer."""
 
+NAME_MAX = 60
+
 OWN_PRICE = "your price"
 
 _FILLERS = frozenset({"nvidia", "amd", "instinct", "geforce", "tesla", "gb", "hbm2e", "hbm3", "hbm3e"})
 """Words that tell no two GPUs apart."""
 
 _SHIPPED = "gpus.toml"
-_ALTERNATIVES = (("memory_mib", "memory_gb"), ("bandwidth_gb_s", "bandwidth_tb_s"))
+_NEEDED = "memory_gb, bandwidth_tb_s, peak_tflops = { bf16 = ... }, link = { kind = ..., gb_s = ... }"
+_ABOUT = {
+    "memory_mib": "memory",
+    "memory_gb": "memory",
+    "bandwidth_gb_s": "bandwidth",
+    "bandwidth_tb_s": "bandwidth",
+    "power_w": "power",
+}
+"""What a field is about, as sources name it."""
 
 
 class _File(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -43,22 +53,24 @@ def gpus(extra: Path | None = None) -> Mapping[str, Gpu]:
     """By name: the shipped catalogue, and over it a user's TOML file. There, ``[gpus.NAME]`` of a shipped GPU changes
     only what it states, and ``[prices]`` sets dollars an hour by GPU. Raises ``PlanError``, one line."""
     shipped = _decode(files("headway.plan").joinpath("data", _SHIPPED).read_text(encoding="utf-8"), _SHIPPED)
-    known = _records(shipped, _SHIPPED, {})
-    found = _gpus(known, shipped, _SHIPPED)
+    found = _gpus(shipped.gpus, shipped.gpus, shipped, _SHIPPED)
     if extra is None:
         return found
-    own = _decode(_text(extra), str(extra))
-    records = _records(own, str(extra), known)
-    sources = _File(date=own.date, sources=shipped.sources | own.sources)
-    changed = {name: record for name, record in (known | records).items() if name in own.gpus}
-    return priced({**found, **_gpus(known | changed, sources, str(extra), changed)}, own.prices, str(extra))
+    where = str(extra)
+    own = _decode(_text(extra), where)
+    changed = {name: _completed(name, table, shipped.gpus.get(name, {}), where) for name, table in own.gpus.items()}
+    named = _File(date=own.date or shipped.date, sources=shipped.sources | own.sources)
+    return priced({**found, **_gpus(changed, shipped.gpus | changed, named, where)}, own.prices, where)
 
 
 def find_gpu(name: str, catalogue: Mapping[str, Gpu]) -> Gpu:
     """By name, title or alias, in any case, punctuation and order of words. Raises ``PlanError`` with near misses."""
     wanted = _spellings(name)
     for gpu in catalogue.values():
-        if wanted & frozenset().union(*map(_spellings, (gpu.name, gpu.title, *gpu.aliases))):
+        if wanted & _spellings(gpu.name):
+            return gpu
+    for gpu in catalogue.values():
+        if any(wanted & _spellings(each) for each in (gpu.title, *gpu.aliases)):
             return gpu
     meant = near(name, catalogue)
     hint = f"did you mean {', '.join(meant)}?" if meant else f"known: {', '.join(sorted(catalogue))}"
@@ -117,50 +129,53 @@ def _decode(text: str, where: str) -> _File:
         ) from None
 
 
-def _records(file: _File, where: str, shipped: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """What the tables say, completed by the shipped GPU of the same name."""
-    records: dict[str, dict[str, Any]] = {}
-    for name, table in file.gpus.items():
-        if not squeezed(name) or len(name) > 60:
-            raise PlanError(f"{where}: [gpus.{name}]: a name has 1 to 60 letters, digits and dashes")
-        records[name] = _over(shipped.get(name, {}), table)
-    return records
+def _completed(name: str, own: dict[str, Any], base: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """What a user's table says over what ``base`` does. What it says is from it, unless it names another source."""
+    if not squeezed(name) or len(name) > NAME_MAX:
+        raise PlanError(f"{where}: [gpus.{name}]: a name has letters or digits, and at most {NAME_MAX} characters")
+    said = {_about(field): where for field in own if field != "sources"}
+    kept = {field: value for field, value in base.items() if _about(field) not in said}
+    merged = {**kept, **own}
+    for field in ("peak_tflops", "link", "gemm"):
+        before, now = base.get(field), own.get(field)
+        if isinstance(before, dict) and isinstance(now, dict) and "kind" not in now:
+            merged[field] = {**before, **now}
+    merged["sources"] = {**base.get("sources", {}), **said, **own.get("sources", {})}
+    return merged
 
 
-def _over(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    kept = dict(base)
-    for group in _ALTERNATIVES:
-        if any(field in own for field in group):
-            kept = {field: value for field, value in kept.items() if field not in group}
-    for field, value in own.items():
-        before = kept.get(field)
-        kept[field] = {**before, **value} if isinstance(before, dict) and isinstance(value, dict) else value
-    return kept
+def _about(field: str) -> str:
+    return _ABOUT.get(field, field)
 
 
 def _gpus(
-    known: Mapping[str, dict[str, Any]], file: _File, where: str, only: Mapping[str, object] | None = None
+    wanted: Mapping[str, dict[str, Any]], known: Mapping[str, dict[str, Any]], file: _File, where: str
 ) -> dict[str, Gpu]:
+    """Those ``wanted``; rates may be taken from any that are ``known``."""
     records = {name: _convert(table, f"{where}: [gpus.{name}]") for name, table in known.items()}
-    found: dict[str, Gpu] = {}
-    for name, record in records.items():
-        if only is not None and name not in only:
-            continue
-        if record.rates_of is not None:
-            if record.rates_of not in records:
-                raise PlanError(f"{where}: [gpus.{name}]: rates_of = {record.rates_of!r} is no GPU of the catalogue")
-            other = records[record.rates_of]
-            record = msgspec.structs.replace(
-                record, gemm=other.gemm | record.gemm, attention=record.attention or other.attention
-            )
-        found[name] = to_gpu(name, record, file.sources, file.date, f"{where}: [gpus.{name}]")
-    return found
+    return {
+        name: to_gpu(name, _with_rates(name, records, where), file.sources, file.date, f"{where}: [gpus.{name}]")
+        for name in wanted
+    }
+
+
+def _with_rates(name: str, records: Mapping[str, GpuRecord], where: str) -> GpuRecord:
+    record = records[name]
+    seen, other = {name}, record.rates_of
+    while other is not None:
+        if other not in records or other in seen:
+            raise PlanError(f"{where}: [gpus.{name}]: rates_of = {other!r} is no other GPU of the catalogue")
+        taken = records[other]
+        record = msgspec.structs.replace(
+            record, gemm=taken.gemm | record.gemm, attention=record.attention or taken.attention
+        )
+        seen.add(other)
+        other = taken.rates_of
+    return record
 
 
 def _convert(table: Mapping[str, Any], where: str) -> GpuRecord:
     try:
         return msgspec.convert(table, GpuRecord, str_keys=True)
     except msgspec.ValidationError as error:
-        raise PlanError(
-            f"{where}: {error}; needed: memory_gb, bandwidth_tb_s, peak_tflops, link = {{ kind, gb_s }}"
-        ) from None
+        raise PlanError(f"{where}: {error}; needed: {_NEEDED}") from None

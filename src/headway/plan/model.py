@@ -59,7 +59,7 @@ class Matrix:
 class ModelShape:
     """A decoder-only transformer. ``ffn_matrices``: 3 with a gate, 2 without. ``windows``: layers that see only their
     last so many positions, as (layers, positions). Tensor-parallel sizes beyond ``kv_heads`` repeat KV heads.
-    ``assumed``: what of it had to be guessed, empty for nothing."""
+    ``assumed``: what of it is planned as something else, empty for nothing."""
 
     name: str
     layers: int

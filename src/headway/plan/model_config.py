@@ -35,27 +35,29 @@ NESTED = ("text_config", "llm_config", "language_config", "language_model")
 @dataclass(frozen=True, slots=True)
 class Family:
     """What a family takes for granted. ``gated``: three feed-forward matrices. ``ffn``: times hidden, where the file
-    doesn't say. ``head_dim``: where the file doesn't say and it isn't hidden / heads."""
+    doesn't say. ``head_dim``: where the file doesn't say and it isn't hidden / heads. ``assumed``: see ModelShape."""
 
     gated: bool = True
     tied: bool = False
     ffn: int | None = None
     head_dim: int | None = None
+    assumed: str = ""
 
 
 GATED = Family()
 FAMILIES: dict[str, Family] = {
     **dict.fromkeys(
         (
-            "llama", "mistral", "mixtral", "ministral", "qwen2", "qwen2_moe", "qwen3_moe", "phi3", "phimoe", "yi",
-            "internlm2", "internlm3", "baichuan", "deepseek_v2", "deepseek_v3", "kimi_k2", "gpt_oss", "olmo", "olmo2",
-            "olmo3", "olmoe", "granite", "granitemoe", "glm", "glm4", "glm4_moe", "stablelm", "llama4", "llama4_text",
-            "ernie4_5", "ernie4_5_moe", "exaone", "exaone4", "seed_oss", "hunyuan_v1_dense", "smollm3", "minimax_m2",
-            "mistral3",
+            "llama", "mistral", "mistral3", "ministral", "mixtral", "qwen2", "qwen2_moe", "qwen3_moe",
+            "qwen3_vl_moe_text", "phi3", "phimoe", "yi", "internlm2", "internlm3", "baichuan", "deepseek_v2",
+            "deepseek_v3", "kimi_k2", "gpt_oss", "olmo", "olmo2", "olmo3", "olmoe", "granite", "granitemoe", "glm",
+            "glm4", "glm4_moe", "stablelm", "llama4", "llama4_text", "ernie4_5", "ernie4_5_moe", "mimo", "exaone",
+            "exaone4", "seed_oss", "hunyuan_v1_dense", "smollm3", "minimax_m2",
         ),
         GATED,
     ),
-    "qwen3": Family(head_dim=128),
+    **dict.fromkeys(("deepseek_v32", "glm_moe_dsa"), Family(assumed="its sparse attention is planned as full attention")),
+    **dict.fromkeys(("qwen3", "qwen3_vl_text"), Family(head_dim=128)),
     **dict.fromkeys(("cohere", "cohere2"), Family(tied=True)),
     **dict.fromkeys(("gemma", "gemma2", "gemma3", "gemma3_text"), Family(tied=True, head_dim=256)),
     "falcon": Family(gated=False, tied=True, ffn=4),
@@ -80,6 +82,7 @@ FOREIGN = {
     "ssm_cfg": "state-space layers",
     "mamba_d_state": "state-space layers",
     "ssm_state_size": "state-space layers",
+    "linear_attn_config": "linear attention",
     "linear_num_key_heads": "linear attention",
     "full_attention_interval": "linear attention",
     "conv_L_cache": "convolutions",
@@ -101,8 +104,8 @@ def _read(values: Mapping[str, object], name: str) -> ModelShape:
     values = _text_part(values)
     reader = _Reader(values, name)
     kind = reader.fields.text("model_type", "").lower()
-    _refuse_foreign(values, name)
-    family = FAMILIES.get(kind, GATED)
+    _refuse_foreign(values, kind, name)
+    family = FAMILIES[kind]
     layers, hidden, heads = reader.size(LAYERS), reader.size(HIDDEN), reader.size(HEADS)
     latent = _latent(reader) if "kv_lora_rank" in values else None
     experts = _experts(reader, kind, layers)
@@ -123,7 +126,7 @@ def _read(values: Mapping[str, object], name: str) -> ModelShape:
         experts=experts,
         latent=latent,
         source=f"config.json of {name}",
-        assumed="" if kind in FAMILIES else f"model_type {kind!r} is not known: read as a gated decoder like Llama",
+        assumed=family.assumed,
     )
 
 
@@ -136,10 +139,15 @@ def _text_part(values: Mapping[str, object]) -> Mapping[str, object]:
     return values
 
 
-def _refuse_foreign(values: Mapping[str, object], name: str) -> None:
+def _refuse_foreign(values: Mapping[str, object], kind: str, name: str) -> None:
     for field, what in FOREIGN.items():
         if values.get(field):
             raise PlanError(f"{name}: {field} says it has {what}; only plain transformer decoders can be planned")
+    if kind not in FAMILIES:
+        raise PlanError(
+            f"config.json of {name}: model_type {kind!r} is not known; if its layers are like Llama's, plan a copy "
+            f"that says llama and has {NEEDED}"
+        )
 
 
 class _Reader:
