@@ -9,23 +9,23 @@ import re
 
 GPUS: dict[str, tuple[str, str]] = {
     "A100 (memory not stated)": (
-        "A100 40GB SXM",
+        "a100-40-sxm",
         "40 GB: at 64 sequences of 2048 a 7B model that caches 0.5 MB a token takes 3.5 times as long as at 16, and a "
         "70B model barely fits four of them; 80 GB would hold both",
     ),
-    "A100 40GB": ("A100 40GB SXM", "servers of eight"),
-    "A100 40GB (memory not stated in the table)": ("A100 40GB SXM", "the other figures of that post are for 40 GB"),
-    "A100 (PCIe links)": ("A100 80GB PCIe", "70B in fp16 ran on two"),
-    "A100 SXM 80GB": ("A100 80GB SXM", ""),
-    "A100 PCIe 80GB": ("A100 80GB PCIe", ""),
-    "H100 80GB (form factor not stated)": ("H100 SXM", "these publishers' H100 systems are SXM servers"),
-    "H100 (form factor not stated)": ("H100 SXM", "its intercept of 6.4 ms for 16 GB of weights needs over 2.5 TB/s"),
-    "H100 SXM 80GB": ("H100 SXM", ""),
-    "H100 PCIe 80GB": ("H100 PCIe", ""),
-    "H100 NVL 94GB": ("H100 NVL", ""),
-    "H200 SXM 141GB": ("H200 SXM", ""),
-    "H200 NVL 141GB": ("H200 NVL", ""),
-    "B200 SXM 180GB": ("B200 SXM", ""),
+    "A100 40GB": ("a100-40-sxm", "servers of eight"),
+    "A100 40GB (memory not stated in the table)": ("a100-40-sxm", "the other figures of that post are for 40 GB"),
+    "A100 (PCIe links)": ("a100-80-pcie", "70B in fp16 ran on two"),
+    "A100 SXM 80GB": ("a100-80-sxm", ""),
+    "A100 PCIe 80GB": ("a100-80-pcie", ""),
+    "H100 80GB (form factor not stated)": ("h100-sxm", "these publishers' H100 systems are SXM servers"),
+    "H100 (form factor not stated)": ("h100-sxm", "its intercept of 6.4 ms for 16 GB of weights needs over 2.5 TB/s"),
+    "H100 SXM 80GB": ("h100-sxm", ""),
+    "H100 PCIe 80GB": ("h100-pcie", ""),
+    "H100 NVL 94GB": ("h100-nvl", ""),
+    "H200 SXM 141GB": ("h200-sxm", ""),
+    "H200 NVL 141GB": ("h200-nvl", ""),
+    "B200 SXM 180GB": ("b200-sxm", ""),
     "T4 16GB": ("T4", ""),
 }
 """By name in a table: name in the catalogue, and why, where the table leaves a choice."""

@@ -29,9 +29,9 @@ class Point:
     """``line``: of the file. ``batch``: of a static batch, concurrency of a closed loop, or the most sequences that the
     engine was allowed at maximum load (None: its own limit). ``rates``: (requests a second, seconds) of open loops.
 
-    ``is_bare``: an engine without a server around it, or its offline loop: no HTTP. ``burst``: the closed loop began
-    with all its requests at once, and this share of all its requests were those. ``is_modern``: an engine of 2024 or
-    later (``plan_names.engine_year`` says how that is decided).
+    ``is_bare``: an engine without a server around it, or its offline loop: no HTTP. ``burst``: closed loops begin with
+    all its users' requests at once; the share of all its requests that those were, None where that is not stated.
+    ``is_modern``: an engine of 2024 or later (``plan_names.engine_year`` says how that is decided).
     """
 
     line: int
@@ -52,7 +52,7 @@ class Point:
     value: float
     is_modern: bool
     is_bare: bool = False
-    burst: float = 0.0
+    burst: float | None = 0.0
     rates: tuple[tuple[float, float], ...] = ()
     max_step_tokens: int | None = None
     note: str = ""

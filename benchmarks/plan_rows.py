@@ -122,7 +122,7 @@ def _point(line: int, row: Mapping[str, str]) -> Point:
         value=value * (osl if row["metric"] == "req_s" else 1.0),
         is_modern=year is not None and year >= MODERN_SINCE,
         is_bare=read.is_bare,
-        burst=read.burst if load is Load.CLOSED else 0.0,
+        burst=_burst(row, read, load, batch),
         rates=rates,
         max_step_tokens=int(step.group(1)) if step else None,
         note=row["notes"],
@@ -199,6 +199,13 @@ def _load(row: Mapping[str, str], read: Reading) -> tuple[Load, int | None, tupl
     if load is None:
         load = Load.CLOSED if "closed loop" in notes else Load.STATIC
     return load, int(batch), ()
+
+
+def _burst(row: Mapping[str, str], read: Reading, load: Load, batch: int | None) -> float | None:
+    if load is not Load.CLOSED or batch is None or batch == 1:
+        return 0.0
+    requests = re.match(r"(\d+) requests", row["notes"])
+    return min(1.0, batch / int(requests.group(1))) if requests else read.burst
 
 
 def _lengths(row: Mapping[str, str], metric: Metric) -> tuple[float, float]:

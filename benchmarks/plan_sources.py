@@ -16,7 +16,7 @@ class Reading:
 
     load: Load | None = None
     lengths: float = 1.0
-    burst: float = 0.0
+    burst: float | None = None
     is_bare: bool = False
     kv_follows: bool = False
     kv_fp8_on: tuple[str, ...] = ()

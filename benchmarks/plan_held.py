@@ -1,0 +1,105 @@
+"""Bands from residuals, and what they cover where they were not made: without a source, without a GPU."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+
+from benchmarks.plan_scores import Scored, coverage
+from headway.plan.bands import Group, Metric
+
+SHARE = 0.90
+"""Of measured values that a band is meant to hold."""
+LEAST = 12
+"""Points that a band needs; groups with fewer take the band of all groups."""
+ANY = "any"
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """``low`` to ``high`` of measured over predicted, from ``n`` points of ``sources`` sources."""
+
+    low: float
+    high: float
+    n: int
+    sources: int
+
+
+Bands = Mapping[tuple[str, Metric], Interval]
+"""By group and metric."""
+
+
+def is_for_bands(each: Scored) -> bool:
+    """What bands are made from: what has one, on engines of 2024 and later; eager ones besides, which are all older."""
+    return each.banded_as is not None and (each.point.is_modern or each.kind == Group.EAGER)
+
+
+def fit_bands(scored: Iterable[Scored]) -> Bands:
+    """By group and metric, and of all groups together (``ANY``)."""
+    groups: dict[tuple[str, Metric], list[Scored]] = {}
+    for each in filter(is_for_bands, scored):
+        assert each.banded_as is not None
+        groups.setdefault((each.kind, each.banded_as), []).append(each)
+        groups.setdefault((ANY, each.banded_as), []).append(each)
+    return {key: interval(each) for key, each in groups.items() if len(each) >= LEAST}
+
+
+def interval(scored: Sequence[Scored]) -> Interval:
+    """Of residuals on a log scale, ranks taken so that the next point falls within with at least ``SHARE`` (as in
+    conformal prediction); the extremes where there are too few points for that. Always holds the prediction itself."""
+    ordered = sorted(math.log(each.band_ratio) for each in scored)
+    n = len(ordered)
+    low = max(0, math.floor((n + 1) * (1.0 - SHARE) / 2.0) - 1)
+    high = min(n - 1, math.ceil((n + 1) * (1.0 + SHARE) / 2.0) - 1)
+    return Interval(
+        low=math.exp(min(0.0, ordered[low])),
+        high=math.exp(max(0.0, ordered[high])),
+        n=n,
+        sources=len({each.point.source for each in scored}),
+    )
+
+
+def banded(scored: Iterable[Scored], bands: Bands) -> list[Scored]:
+    found = []
+    for each in scored:
+        metric = each.banded_as
+        band = (bands.get((each.kind, metric)) or bands.get((ANY, metric))) if metric is not None else None
+        found.append(replace(each, band=(band.low, band.high) if band else None))
+    return found
+
+
+def left_out(scored: Sequence[Scored], key: Callable[[Scored], str]) -> list[Scored]:
+    """Every group judged by bands that were made without it."""
+    found: list[Scored] = []
+    for name in sorted({key(each) for each in scored}):
+        bands = fit_bands(each for each in scored if key(each) != name)
+        found += banded([each for each in scored if key(each) == name], bands)
+    return found
+
+
+def bands_toml(scored: Sequence[Scored], groups: Sequence[str]) -> str:
+    """The planner's ``data/bands.toml``. ``coverage``: of every source by bands made without it."""
+    bands = fit_bands(scored)
+    apart = left_out([each for each in scored if is_for_bands(each)], lambda each: each.point.source)
+    lines = [
+        "# Factors on a prediction that hold 90 % of measured values, from residuals of published points.",
+        "# Written by: python -m benchmarks plan points --points FILE --write-bands THIS",
+        f'date = "{date.today().isoformat()}"',
+    ]
+    for group in groups:
+        lines += ["", f"[bands.{group}]"]
+        for metric in (Metric.TPOT, Metric.THROUGHPUT, Metric.TTFT):
+            of_all = (group, metric) not in bands
+            band = bands.get((group, metric)) or bands.get((ANY, metric))
+            if band is None:
+                continue
+            covered = coverage(each for each in apart if each.kind == group and each.banded_as is metric)
+            source = f"{band.sources} published sources" + (", of all groups: too few of this" if of_all else "")
+            share = f", coverage = {covered['share']:.2f}" if "share" in covered else ""
+            lines.append(
+                f'{metric.value} = {{ low = {band.low:.3f}, high = {band.high:.3f}, n = {band.n}, source = "{source}"'
+                f"{share} }}"
+            )
+    return "\n".join(lines) + "\n"
