@@ -10,6 +10,7 @@ assumes for a GPU that nobody measured. ``sister``: the rates measured on the L4
 on an RTX 4090, by the authors of this run, but not in it. ``calibrated``: the same and two numbers fitted to the first
 30 s of this run; figures are of all requests and, as ``rest``, of those that got their first token later. Each is run
 with the KV cache that the planner predicts (its engine profile knows of this run's) and, as ``_kv``, with the true one.
+``own_limits_kv`` shows what the rules are worth: ``calibrated_kv`` with Headway's own limits in place of vLLM's.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from headway.plan.setup import Setup
 from headway.plan.steptime import machine
 from headway.policy.plan import ExecutorInfo
 from headway.policy.policies import VLLM_CONFIG, build
-from headway.policy.scheduler import Scheduler
+from headway.policy.scheduler import Scheduler, SchedulerConfig
 from headway.policy.stepshape import StepShape
 from headway.sim.hardware import Hardware
 from headway.sim.result import Recorder, Window
@@ -103,12 +104,14 @@ def setup_of(gpu: Gpu, engine: Engine) -> Setup:
     return Setup(model=find_model(MODEL), gpu=gpu, engine=profile)
 
 
-def replay(measured: Run, setup: Setup, engine: Engine, kv_blocks: int | None = None) -> Replayed:
+def replay(
+    measured: Run, setup: Setup, engine: Engine, kv_blocks: int | None = None, limits: SchedulerConfig = VLLM_CONFIG
+) -> Replayed:
     """The requests of a run, served by a modelled engine. ``kv_blocks``: in place of those predicted."""
     hardware = machine(setup)
     info = hardware.info if kv_blocks is None else replace(hardware.info, kv_blocks=kv_blocks)
     logged = Logged(hardware, info)
-    config = replace(VLLM_CONFIG, max_step_tokens=engine.max_step_tokens, max_running=engine.max_running)
+    config = replace(limits, max_step_tokens=engine.max_step_tokens, max_running=engine.max_running)
     schedulers: list[Scheduler] = []
 
     def make(info: ExecutorInfo) -> Scheduler:
@@ -186,19 +189,22 @@ def run(arguments: argparse.Namespace) -> dict[str, float | int | str | None]:
     figures |= {"calibrated_step_ms": 1000 * calibration.step_s, "calibrated_factor": calibration.factor}
     setups["calibrated"] = replace(setups["operators"], calibration=calibration)
     figures["predicted_kv_blocks"] = machine(setups["operators"]).info.kv_blocks
+    cases: dict[str, tuple[Setup, int | None, SchedulerConfig]] = {}
     for name, setup in setups.items():
-        for suffix, kv_blocks in (("", None), ("_kv", engine.kv_blocks)):
-            began_s = time.monotonic()
-            simulated = replay(measured, setup, engine, kv_blocks)
-            label = name + suffix
-            figures |= {f"{label}_{key}": value for key, value in simulated.run.figures().items()}
-            error = errors(simulated.run, measured)
-            figures |= {f"{label}_error_{key}": value for key, value in error.items()}
-            figures |= {f"{label}_preemptions": simulated.preemptions, f"{label}_within_gate": int(within_gate(error))}
-            if name == "calibrated":
-                later = errors(rest(simulated.run, measured), rest(measured, measured))
-                figures |= {f"{label}_rest_error_{key}": later[key] for key in ("ttft_mean_s", "tpot_mean_s")}
-            _say(label, error, simulated, time.monotonic() - began_s)
+        cases[name] = (setup, None, VLLM_CONFIG)
+        cases[f"{name}_kv"] = (setup, engine.kv_blocks, VLLM_CONFIG)
+    cases["own_limits_kv"] = (setups["calibrated"], engine.kv_blocks, SchedulerConfig())
+    for label, (setup, kv_blocks, limits) in cases.items():
+        began_s = time.monotonic()
+        simulated = replay(measured, setup, engine, kv_blocks, limits)
+        figures |= {f"{label}_{key}": value for key, value in simulated.run.figures().items()}
+        error = errors(simulated.run, measured)
+        figures |= {f"{label}_error_{key}": value for key, value in error.items()}
+        figures |= {f"{label}_preemptions": simulated.preemptions, f"{label}_within_gate": int(within_gate(error))}
+        if label.startswith("calibrated"):
+            later = errors(rest(simulated.run, measured), rest(measured, measured))
+            figures |= {f"{label}_rest_error_{key}": later[key] for key in ("ttft_mean_s", "tpot_mean_s")}
+        _say(label, error, simulated, time.monotonic() - began_s)
     return figures
 
 
