@@ -83,7 +83,8 @@ def offer(
                 load,
                 on_record=keep,
                 stop=stop,
-                options=Options(start_s=start_s, **options),  # type: ignore[arg-type]
+                options=Options(**options),  # type: ignore[arg-type]
+                start_s=start_s,
             )
             stats = await asyncio.wait_for(running, WAIT_S)
         return Offered(sorted(records, key=lambda each: (each.index, each.turn)), stats, start_s, server)

@@ -47,13 +47,12 @@ def test_lines_every_few_seconds_where_there_is_no_terminal() -> None:
         for tenth in range(200):
             now_s = tenth / 10
             live.add(record(now_s, 0.2))
-            live.tick(now_s, sent=tenth, in_flight=3, lag_s=0.004)
+            live.tick(now_s)
     lines = text_of(out).splitlines()
     assert lines[0] == "4 requests/s: 20 s"
     assert 4 <= len(lines) - 1 <= 6
-    assert "199 sent, 200 ok, 0 refused, 0 failed, 3 in flight" in lines[-1]
+    assert "200 ok, 0 refused, 0 failed" in lines[-1]
     assert "110 tokens/s" in lines[-1]
-    assert "loop 4 ms late" in lines[-1]
     assert "in SLO 100 %" in lines[-1]
 
 

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from headway.bench import processes as processes_module
+from headway.bench import worker
 from headway.bench.call import Call
 from headway.bench.generate import LoadStats, Options
 from headway.bench.loads import ClosedLoop, Load, OpenLoop
@@ -32,7 +34,7 @@ class Numbered:
     name: str = "numbered"
     rate: float | None = None
     count: int = 1_000_000
-    prompt: tuple[int, ...] | None = None
+    prompt: str | tuple[int, ...] | None = None
     shares_prefixes: bool = False
 
     def describe(self) -> dict[str, object]:
@@ -156,6 +158,15 @@ def test_what_goes_wrong_with_a_record_is_not_taken_for_a_process_that_hangs() -
 def _children() -> set[int]:
     files = Path("/proc/self/task").glob("*/children")
     return {int(each) for file in files for each in file.read_text().split()}
+
+
+def test_long_calls_are_not_put_together_into_a_message_that_is_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So many megabytes of a workload's line, 64 of them in a message: that was an assertion."""
+    monkeypatch.setattr(worker, "FRAME_BYTES_MAX", 100_000)
+    monkeypatch.setattr(processes_module, "BATCH_BYTES", 50_000)
+    records, _, _ = offer(OpenLoop(rate=40.0, seconds=1.0, arrivals="constant"), 1, Numbered(prompt="a b " * 10_000))
+    assert len(records) == 40
+    assert {each.outcome for each in records} == {Outcome.OK}
 
 
 def test_calls_that_the_api_can_not_take_are_one_error() -> None:

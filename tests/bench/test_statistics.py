@@ -10,7 +10,6 @@ from statistics import NormalDist
 import pytest
 
 from headway.bench.statistics import (
-    bootstrap_by_run,
     clustered_interval,
     clustered_share,
     decided,
@@ -165,29 +164,6 @@ def test_students_distribution(freedom: int, expected: float) -> None:
 def test_the_interval_of_a_difference() -> None:
     assert difference((10.0, (7.0, 14.0)), (20.0, (17.0, 22.0))) == pytest.approx((5.0, 10.0 + math.hypot(2.0, 3.0)))
     assert difference((10.0, (7.0, None)), (20.0, (17.0, 22.0)))[0] is None
-
-
-def test_a_percentile_of_several_runs_is_that_of_their_pooled_values() -> None:
-    """The average of the runs' percentiles is not: one run of four that went wrong has a quarter of all requests."""
-    runs = [[0.1] * 100, [0.1] * 100, [0.1] * 100, [0.1] * 80 + [2.0] * 20]
-    pooled, low, high = bootstrap_by_run(runs, lambda ordered: nearest_rank(ordered, 0.95), seed=1)
-    averaged = sum(nearest_rank(sorted(each), 0.95) for each in runs) / 4
-    assert averaged == pytest.approx(0.575)  # what no request ever saw
-    assert pooled == 0.1  # exactly one in twenty is late: p95 is the last that is not
-    assert (low, high) == (0.1, 2.0)
-    with pytest.raises(ValueError, match="nothing to draw from"):
-        bootstrap_by_run([[], []], max, seed=1)
-
-
-def test_the_bootstrap_is_the_same_for_the_same_seed() -> None:
-    draw = random.Random(5)
-    runs = [[draw.gauss(level, 0.1) for _ in range(50)] for level in (1.0, 1.2, 0.9, 1.1, 1.0)]
-    mean = lambda values: math.fsum(values) / len(values)  # noqa: E731
-    once, again = (bootstrap_by_run(runs, mean, seed=7, rounds=400) for _ in range(2))
-    assert once == again
-    whole, low, high = once
-    assert low < whole < high
-    assert 0.1 < high - low < 0.3  # between runs, not between values: those would give 0.05
 
 
 def test_mann_whitney() -> None:

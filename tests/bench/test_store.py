@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sqlite3
+import zlib
 from pathlib import Path
 
 import msgspec
@@ -75,6 +76,27 @@ def test_the_same_run_is_replaced_and_another_one_of_its_name_is_not(tmp_path: P
         assert two.save(other, []) == other.id == "0731-2"
         assert two.load("0731-1").note == "complete"
         assert len(two.records("0731-1")) == 2
+
+
+def test_the_requests_of_a_level_are_written_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After each of 40 levels all of them were packed and written again: hours of a search at the end."""
+    packed: list[int] = []
+    compress = zlib.compress
+
+    def counted(data: bytes, level: int) -> bytes:
+        packed.append(len(data))
+        return compress(data, level)
+
+    monkeypatch.setattr("headway.bench.store.zlib.compress", counted)
+    growing = run(run_id="0731-1")
+    levels, given = list(growing.levels) * 2, records() * 2
+    with Store(tmp_path / "store") as store:
+        for count in range(1, 5):
+            growing.levels = levels[:count]
+            assert store.save(growing, given[:count]) == "0731-1"
+        assert len(packed) == 4
+        assert store.records("0731-1") == given
+        assert store.load("0731-1") == growing
 
 
 def test_two_runs_that_began_in_the_same_second_are_both_kept(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from headway.bench import files
+from headway.bench import files, sharegpt
 from headway.bench.call import Call
 from headway.bench.target import Api
 from headway.bench.tokens_local import bundled
@@ -237,6 +237,18 @@ def test_a_line_that_does_not_end_is_not_read(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(files, "LINE_BYTES_MAX", 100)
     with pytest.raises(WorkloadError, match="line 1: longer than 100 bytes"):
         _parse(f"jsonl:{_written(tmp_path, 2000 * 'a')}")
+
+
+def test_a_conversation_that_no_message_has_room_for_is_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A whole file may be one: it was an assertion of the load generator's, in the middle of a run."""
+    said = [{"from": "human", "value": "a " * 5000}, {"from": "gpt", "value": "b"}]
+    path = _written(tmp_path, json.dumps([{"conversations": said}]))
+    _parse(f"sharegpt:{path}")
+    monkeypatch.setattr(sharegpt, "LINE_BYTES_MAX", 5000)
+    with pytest.raises(WorkloadError, match=r"a conversation of 10,\d{3} bytes; 5,000 can be sent"):
+        _parse(f"sharegpt:{path}")
 
 
 def test_a_workload_says_whether_all_its_answers_have_a_length(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ import msgspec
 from headway.bench.workload_interface import WorkloadError
 
 FILE_BYTES_MAX = 1 << 30
-LINE_BYTES_MAX = 16 << 20
+LINE_BYTES_MAX = 8 << 20
+"""A million token ids fit. Packed for a load generator process, no line has more than a few times as much."""
 ROWS_MAX = 1_000_000
 _MARK = b"\xef\xbb\xbf"
 
@@ -40,7 +41,9 @@ def lines(path: Path, rows: int) -> Iterator[tuple[int, bytes]]:
             while rows and (line := file.readline(LINE_BYTES_MAX + 1)):
                 number += 1
                 if len(line) > LINE_BYTES_MAX:
-                    raise WorkloadError(f"{path}, line {number}: longer than {LINE_BYTES_MAX:,} bytes")
+                    raise WorkloadError(
+                        f"{path}, line {number}: longer than {LINE_BYTES_MAX:,} bytes, the most of a request"
+                    )
                 line = line.removeprefix(_MARK if number == 1 else b"").strip()
                 if line:
                     rows -= 1

@@ -40,7 +40,7 @@ FIRST_LIFE_SHARE_MAX = 0.1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """How a load is offered. ``start_s``: time 0 (``time.perf_counter``); None: right away.
+    """How a load is offered.
 
     ``process`` of ``processes``: which part of the whole this is; only the ramp of a closed loop needs to know.
     """
@@ -50,7 +50,6 @@ class Options:
     timeout_s: float = TIMEOUT_S
     drain_s: float = DRAIN_S
     grace_s: float = GRACE_S
-    start_s: float | None = None
     process: int = 0
     processes: int = 1
 
@@ -87,8 +86,11 @@ async def run_load(
     on_record: Callable[[Record], None],
     stop: asyncio.Event,
     options: Options | None = None,
+    start_s: float | None = None,
 ) -> LoadStats:
     """Offer ``load`` with ``calls``; ``on_record`` gets the record of each request as it ends.
+
+    ``start_s``: time 0 (``time.perf_counter``); None: right away.
 
     ``stop`` ends it early: no new requests, and those under way may end within the grace. Raises ValueError if calls
     and load or API don't fit.
@@ -99,7 +101,7 @@ async def run_load(
     async def source() -> Planned | None:
         return next(plan, None)
 
-    stats = await generate(target, source, load, on_record=on_record, stop=stop, options=options)
+    stats = await generate(target, source, load, on_record=on_record, stop=stop, options=options, start_s=start_s)
     stats.has_run_dry = plan.has_run_dry
     return stats
 
@@ -112,9 +114,10 @@ async def generate(
     on_record: Callable[[Record], None],
     stop: asyncio.Event,
     options: Options,
+    start_s: float | None = None,
 ) -> LoadStats:
     """``run_load`` with calls that have their times already."""
-    start_s = time.perf_counter() + LEAD_S if options.start_s is None else options.start_s
+    start_s = time.perf_counter() + LEAD_S if start_s is None else start_s
     sender = Sender(target, options.dialect, start_s=start_s, timeout_s=options.timeout_s, process=options.process)
     async with sender:
         try:

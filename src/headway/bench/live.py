@@ -104,9 +104,6 @@ class Live:
         self._slip_s = 0.0
         self._drawn_s = -math.inf
         self._now_s = 0.0
-        self._sent: int | None = None
-        self._in_flight: int | None = None
-        self._lag_s: float | None = None
         self._screen: Screen | None = None
 
     def __enter__(self) -> Self:
@@ -142,11 +139,9 @@ class Live:
             if tokens := record.chunk_tokens[at]:
                 state.itl.add(record.ended_s, (record.chunk_s[at] - record.chunk_s[at - 1]) / tokens, tokens)
 
-    def tick(
-        self, now_s: float, *, sent: int | None = None, in_flight: int | None = None, lag_s: float | None = None
-    ) -> None:
-        """``now_s``: since the level's start. What is not told is not shown."""
-        self._now_s, self._sent, self._in_flight, self._lag_s = now_s, sent, in_flight, lag_s
+    def tick(self, now_s: float) -> None:
+        """``now_s``: since the level's start."""
+        self._now_s = now_s
         every_s = LINE_EVERY_S if self._screen is None else 1.0 / FRAMES_A_SECOND
         if now_s - self._drawn_s < every_s:
             return
@@ -171,19 +166,14 @@ class Live:
     def _counts(self) -> str:
         counts = self._outcomes
         failed = sum(counts.values()) - counts[Outcome.OK] - counts[Outcome.REFUSED] - counts[Outcome.CUT]
-        said = [] if self._sent is None else [f"{self._sent} sent"]
-        said += [f"{counts[Outcome.OK]} ok", f"{counts[Outcome.REFUSED]} refused", f"{failed} failed"]
-        if self._in_flight is not None:
-            said.append(f"{self._in_flight} in flight")
-        return ", ".join(said)
+        return f"{counts[Outcome.OK]} ok, {counts[Outcome.REFUSED]} refused, {failed} failed"
 
     def _client(self) -> str:
         while self._tokens and self._tokens[0][0] <= self._now_s - LAST_S:
             self._tokens.popleft()
         lasting_s = max(1.0, min(float(LAST_S), self._now_s))
         rate = number(round(sum(count for _, count in self._tokens) / lasting_s))
-        lag = "" if self._lag_s is None else f", loop {duration(self._lag_s)} late"
-        return f"{rate} tokens/s, sends {duration(self._slip_s)} late{lag}"
+        return f"{rate} tokens/s, sends {duration(self._slip_s)} late"
 
     def _elapsed(self) -> str:
         if self._now_s > self._seconds + 1.0:

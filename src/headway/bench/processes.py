@@ -17,24 +17,27 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import replace
 
+import msgspec
+
 from headway.bench.generate import LoadStats, Options
 from headway.bench.loads import ClosedLoop, Load, OpenLoop
 from headway.bench.record import Record
 from headway.bench.schedule import Plan, Planned
 from headway.bench.target import Target
 from headway.bench.worker import (
-    Calls,
     Channel,
     Done,
     Failed,
     FromWorker,
     Gone,
     NoMore,
+    PackedCalls,
     Records,
     Setup,
     Start,
     Stop,
     Want,
+    packed,
 )
 from headway.bench.workload_interface import Workload
 
@@ -47,6 +50,8 @@ LEAD_S = 0.1
 """Between the word to start and time 0."""
 BATCH = 64
 """Calls sent to a process at once, at most."""
+BATCH_BYTES = 32 << 20
+"""Nor many more bytes: so many and one call more are far from what a message may have."""
 OVERTIME_S = 10.0
 """A process that has not ended so long after it should have is killed."""
 
@@ -74,9 +79,9 @@ async def run_processes(
 ) -> list[LoadStats]:
     """``generate.run_load`` in ``processes`` processes; one ``LoadStats`` for each.
 
-    ``on_start`` is told time 0 when all are ready, shortly before it comes; ``options.start_s`` is not used.
-    When a process dies, the others end as if stopped: its ``LoadStats.error`` says so, and all records that came are
-    kept. Raises ``ProcessError`` if they don't start, ValueError if calls, load and API don't fit.
+    ``on_start`` is told time 0 when all are ready, shortly before it comes. When a process dies, the others end as if
+    stopped: its ``LoadStats.error`` says so, and all records that came are kept. Raises ``ProcessError`` if they don't
+    start, ValueError if calls, load and API don't fit.
     """
     options = options or Options()
     parts = _parts(load, processes)
@@ -84,7 +89,7 @@ async def run_processes(
     async with contextlib.AsyncExitStack() as stack:
         workers = []
         for number, part in enumerate(parts):
-            own = replace(options, process=number, processes=len(parts), start_s=None)
+            own = replace(options, process=number, processes=len(parts))
             workers.append(await stack.enter_async_context(_worker(number, _setup(target, part, own))))
         stats = await _Parent(workers, plan, load, on_record, stop, options, on_start).run()
     stats[0].has_run_dry = plan.has_run_dry
@@ -99,15 +104,25 @@ class _Worker:
         self.room = 0
         self.is_ready = False
         self.is_over = False
-        self.batch: list[Planned] = []
+        self._batch: list[msgspec.Raw] = []
+        self._batch_bytes = 0
         self.stats = LoadStats(process=number)
         self.refusal: str | None = None
         self._process = process
 
+    def add(self, planned: Planned) -> None:
+        """To be sent with others."""
+        self.room -= 1
+        body = packed(planned)
+        self._batch.append(msgspec.Raw(body))
+        self._batch_bytes += len(body)
+        if len(self._batch) >= BATCH or self._batch_bytes >= BATCH_BYTES:
+            self.flush()
+
     def flush(self) -> None:
-        if self.batch:
-            self.channel.send(Calls(self.batch))
-            self.batch = []
+        if self._batch:
+            self.channel.send(PackedCalls(self._batch))
+            self._batch, self._batch_bytes = [], 0
 
     async def note_death(self) -> None:
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -193,10 +208,7 @@ class _Parent:
             worker = await self._room_for(planned.index)
             if worker is None or self._stop.is_set():
                 break
-            worker.room -= 1
-            worker.batch.append(planned)
-            if len(worker.batch) >= BATCH:
-                worker.flush()
+            worker.add(planned)
             await asyncio.sleep(0)  # making a call may take a while
         for worker in self._workers:
             if not worker.is_over:

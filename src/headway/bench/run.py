@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
+from headway.bench.arrivals import ARRIVALS_MAX
 from headway.bench.body import Dialect
 from headway.bench.doubts import doubts
 from headway.bench.figures import ClientHealth, Level
@@ -30,6 +31,8 @@ from headway.policy.slo import NO_PROMISE, Objective
 GONE_REQUESTS = 20
 GONE_S = 3.0
 """If so many requests in a row found no server, for so long, it is taken to be gone."""
+RECORDS_MAX, CHUNKS_MAX = ARRIVALS_MAX, 50_000_000
+"""Requests of a level, and events with tokens of all of them: what is kept of it must fit in memory (about 2 GB)."""
 TICK_S = 0.25
 OF_WHOLE_REPLIES = ("e2e", "queue")
 """What there is of a reply that did not come as a stream."""
@@ -59,10 +62,13 @@ async def run_level(
     setting: Setting, load: Load, *, seed: int, live: Live | None = None, stop: asyncio.Event | None = None
 ) -> tuple[Level, list[Record]]:
     """Offer ``load`` and measure. ``stop`` ends it early; what there is until then is measured, and marked partial.
+    Cancelled after ``stop`` is set it ends at once, and is measured as well.
 
-    So is the level of a server that goes away meanwhile. Raises ValueError if workload, load and API don't fit.
+    So is the level of a server that goes away meanwhile, and one of more than can be kept. Raises ValueError if
+    workload, load and API don't fit.
     """
-    watch = _Watch(stop or asyncio.Event())
+    stop = stop or asyncio.Event()
+    watch = _Watch()
     start_s = math.inf
     records: list[Record] = []
 
@@ -82,17 +88,23 @@ async def run_level(
 
     options = Options(dialect=setting.dialect, seed=seed, timeout_s=setting.timeout_s)
     scraper = Scraper(setting.target, setting.engine, clock) if setting.engine is not None else None
-    async with scraper.running() if scraper else contextlib.nullcontext(), _ticking(live, clock):
-        stats = await run_processes(
-            setting.target,
-            setting.workload,
-            load,
-            processes=setting.processes,
-            on_record=on_record,
-            stop=watch.stop,
-            options=options,
-            on_start=on_start,
-        )
+    scraping = scraper.running() if scraper else contextlib.nullcontext()
+    async with scraping, _ticking(live, clock), _also(stop, watch.stop):
+        try:
+            stats = await run_processes(
+                setting.target,
+                setting.workload,
+                load,
+                processes=setting.processes,
+                on_record=on_record,
+                stop=watch.stop,
+                options=options,
+                on_start=on_start,
+            )
+        except asyncio.CancelledError:
+            if not _is_hurried(stop):
+                raise
+            stats = []
     errors = [each.error for each in stats if each.error]
     is_partial = watch.stop.is_set() or bool(errors)
     stopped_s = max((each.intended_s for each in records), default=0.0) if is_partial else None
@@ -151,24 +163,65 @@ def _health(setting: Setting, records: Sequence[Record], stats: Sequence[LoadSta
     )
 
 
-class _Watch:
-    """Sees a server go away: then goes on asking is of no use. ``stop`` may be set by others as well."""
+def _is_hurried(stop: asyncio.Event) -> bool:
+    """Whether this task was cancelled by somebody who has asked for an end before and does not want to wait for the
+    replies under way: what came until now is still to be kept. It then is cancelled no more."""
+    task = asyncio.current_task()
+    if not stop.is_set() or task is None:
+        return False
+    task.uncancel()
+    return True
 
-    def __init__(self, stop: asyncio.Event) -> None:
-        self.stop = stop
+
+@contextlib.asynccontextmanager
+async def _also(stop: asyncio.Event, own: asyncio.Event) -> AsyncIterator[None]:
+    """Sets ``own`` when ``stop`` is."""
+
+    async def pass_on() -> None:
+        await stop.wait()
+        own.set()
+
+    task = asyncio.create_task(pass_on())
+    try:
+        yield
+        if stop.is_set():
+            own.set()
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+class _Watch:
+    """Sees a server go away: then going on asking is of no use. And that more has come than can be kept. ``stop`` is
+    this level's alone, and may be set by others as well: another level may do better."""
+
+    def __init__(self) -> None:
+        self.stop = asyncio.Event()
         self.reason: str | None = None
         self._in_a_row = 0
         self._since_s = 0.0
+        self._records = self._chunks = 0
 
     def see(self, record: Record) -> None:
+        self._records += 1
+        self._chunks += len(record.chunk_s)
+        if self._records >= RECORDS_MAX:
+            self._end(f"it has {RECORDS_MAX:,} requests, the most of a level: make it shorter")
+        if self._chunks >= CHUNKS_MAX:
+            self._end(f"it has {CHUNKS_MAX:,} events with tokens, the most of a level: make it shorter")
         if record.outcome is not Outcome.CONNECT:
             self._in_a_row = 0
             return
         if not self._in_a_row:
             self._since_s = record.ended_s
         self._in_a_row += 1
-        if self._in_a_row >= GONE_REQUESTS and record.ended_s - self._since_s >= GONE_S and not self.stop.is_set():
-            self.reason = f"the server went away: {record.error}"
+        if self._in_a_row >= GONE_REQUESTS and record.ended_s - self._since_s >= GONE_S:
+            self._end(f"the server went away: {record.error}")
+
+    def _end(self, reason: str) -> None:
+        if not self.stop.is_set():
+            self.reason = reason
             self.stop.set()
 
 

@@ -16,7 +16,7 @@ import msgspec
 
 from headway.bench.call import Call, Turn
 from headway.bench.drawn import TURNS_MAX
-from headway.bench.files import ROWS_MAX, json_rows, read_file, reason
+from headway.bench.files import LINE_BYTES_MAX, ROWS_MAX, json_rows, read_file, reason
 from headway.bench.listed import FRESH_TOKENS, FRESH_TOKENS_MAX, Listed, check_any, fits
 from headway.bench.target import Api
 from headway.bench.tokens import Tokens
@@ -79,6 +79,7 @@ def build_sharegpt(spec: str, options: Options, tokens: Tokens, *, api: Api, con
         if call is None or not fits(call, context, fresh):
             left_out += 1
             continue
+        _check_size(path, call)
         calls.append(replace(call, exact_output=exact, service_class=service_class, tier=tier))
     check_any(str(path), calls, left_out, context, _HELP)
     return Listed(
@@ -130,6 +131,13 @@ def _call(conversation: Conversation, tokens: Tokens, turns: int, *, is_chat: bo
         max_tokens=answered,
         turns=later,
     )
+
+
+def _check_size(path: Path, call: Call) -> None:
+    """A line of JSONL has a limit when it is read; here all conversations may be one."""
+    size = len(msgspec.msgpack.encode(call))
+    if size > LINE_BYTES_MAX:
+        raise WorkloadError(f"{path}: a conversation of {size:,} bytes; {LINE_BYTES_MAX:,} can be sent")
 
 
 def _messages(conversation: Conversation) -> Iterator[tuple[str, str]]:

@@ -4,16 +4,14 @@ quantiles            one sort, nearest rank, with the interval of p95
 rank_interval        between which order statistics a quantile lies (binomial)
 clustered_interval   the same for values that come in groups that are alike
 wilson, decided      shares, and whether one is surely above or below a target
-bootstrap_by_run     any statistic over the pooled samples of several runs
 mann_whitney         whether two samples come from the same distribution
 """
 
 from __future__ import annotations
 
 import math
-import random
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from headway.bench.figures import Quantiles
 
@@ -22,7 +20,6 @@ NORMAL_95 = 1.959964
 """97.5 % quantile of the normal distribution: two-sided 95 %."""
 EXACT_MAX = 5000
 """Largest sample whose binomial distribution is summed up; above, it is normal to within a rank."""
-BOOTSTRAP_ROUNDS = 1000
 
 Interval = tuple[float | None, float | None]
 """None: not bounded on that side."""
@@ -187,27 +184,6 @@ def samples_needed(share: float, target: float) -> int | None:
         return None
     needed = math.ceil(NORMAL_95**2 * target * (1.0 - target) / (share - target) ** 2 - 1e-9)
     return needed if needed <= SAMPLES_MAX else None
-
-
-def bootstrap_by_run(
-    runs: Sequence[Sequence[float]],
-    statistic: Callable[[Sequence[float]], float],
-    *,
-    seed: int,
-    rounds: int = BOOTSTRAP_ROUNDS,
-) -> tuple[float, float, float]:
-    """The ``statistic`` of the pooled ordered values of all ``runs``, and its 95 % interval: whole runs are drawn, as
-    values within one are alike. (A percentile of several runs is never the average of theirs.)"""
-    filled = [each for each in runs if each]
-    if not filled:
-        raise ValueError("there is nothing to draw from: all runs are empty")
-    draw = random.Random(seed)
-    drawn = sorted(
-        statistic(sorted(value for each in draw.choices(filled, k=len(filled)) for value in each))
-        for _ in range(rounds)
-    )
-    whole = statistic(sorted(value for each in filled for value in each))
-    return whole, nearest_rank(drawn, 0.025), nearest_rank(drawn, 0.975)
 
 
 def mann_whitney(first: Sequence[float], second: Sequence[float]) -> float:

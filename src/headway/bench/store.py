@@ -80,15 +80,17 @@ class Store:
 
     def save(self, run: Run, records: Sequence[Sequence[Record]]) -> str:
         """Keep ``run`` with the ``records`` of each level, and return its id. What was kept of this run before is
-        replaced; an id that another run has, or an empty one, is changed to a free one (``run.id`` is set)."""
-        packed = [zlib.compress(msgspec.msgpack.encode(list(each)), 6) for each in records]
-        with self._errors(), self._transaction():
-            run.id = self._id_for(run)
-            row = (run.id, run.started_at, msgspec.json.encode(run))
-            self._db.execute("DELETE FROM records WHERE run = ?", (run.id,))
-            self._db.execute("INSERT OR REPLACE INTO runs VALUES (?, ?, ?)", row)
-            rows = [(run.id, level, blob) for level, blob in enumerate(packed)]
-            self._db.executemany("INSERT INTO records VALUES (?, ?, ?)", rows)
+        brought up to date: of levels whose records are there already, they are not written again. An id that another
+        run has, or an empty one, is changed to a free one (``run.id`` is set)."""
+        with self._errors():
+            first = self._levels_kept(run)
+            packed = [zlib.compress(msgspec.msgpack.encode(list(each)), 6) for each in records[first:]]
+            with self._transaction():
+                run.id = self._id_for(run)
+                row = (run.id, run.started_at, msgspec.json.encode(run))
+                self._db.execute("INSERT INTO runs VALUES (?, ?, ?) ON CONFLICT (id) DO UPDATE SET run = ?3", row)
+                rows = [(run.id, level, blob) for level, blob in enumerate(packed, first)]
+                self._db.executemany("INSERT INTO records VALUES (?, ?, ?)", rows)
         return run.id
 
     def load(self, name: str) -> Run:
@@ -127,6 +129,14 @@ class Store:
         if len(found) > 1 and found[0] != name and name != LATEST:
             raise StoreError(f"{name!r} may be any of the runs {', '.join(found)}")
         return str(found[0])
+
+    def _levels_kept(self, run: Run) -> int:
+        """How many levels' records there are of an earlier state of ``run``. Nobody else adds to it."""
+        kept = self._db.execute("SELECT run FROM runs WHERE id = ?", (run.id,)).fetchone()
+        if kept is None or not _is_earlier(kept[0], run):
+            return 0
+        (count,) = self._db.execute("SELECT count(*) FROM records WHERE run = ?", (run.id,)).fetchone()
+        return int(count)
 
     def _id_for(self, run: Run) -> str:
         kept = self._db.execute("SELECT run FROM runs WHERE id = ?", (run.id,)).fetchone()

@@ -15,7 +15,6 @@ import socket
 import sys
 from collections import deque
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -51,6 +50,12 @@ class Setup(msgspec.Struct, tag=True, frozen=True):
 
 class Calls(msgspec.Struct, tag=True, frozen=True):
     planned: list[Planned]
+
+
+class PackedCalls(msgspec.Struct, tag=Calls.__name__, frozen=True):
+    """The same on its way: each is packed already, so that its size is known."""
+
+    planned: list[msgspec.Raw]
 
 
 class NoMore(msgspec.Struct, tag=True, frozen=True):
@@ -90,9 +95,10 @@ class Failed(msgspec.Struct, tag=True, frozen=True):
 
 
 ToWorker = Setup | Calls | NoMore | Start | Stop
+"""What is received; for ``Calls``, ``PackedCalls`` are sent."""
 FromWorker = Want | Records | Done | Failed
 
-_encode = msgspec.msgpack.Encoder().encode
+packed = msgspec.msgpack.Encoder().encode
 
 
 class Gone(Exception):
@@ -111,8 +117,8 @@ class Channel:
     async def on(cls, connection: socket.socket, receives: Any) -> Channel:
         return cls(*await asyncio.open_connection(sock=connection), receives)
 
-    def send(self, message: ToWorker | FromWorker) -> None:
-        body = _encode(message)
+    def send(self, message: ToWorker | PackedCalls | FromWorker) -> None:
+        body = packed(message)
         assert len(body) <= FRAME_BYTES_MAX, f"a message of {len(body)} bytes"
         self._writer.write(len(body).to_bytes(4, "big") + body)
 
@@ -220,10 +226,16 @@ async def _run(connection: socket.socket) -> None:
 
 
 async def _offer(setup: Setup, work: _Work) -> Done | Failed:
-    options = replace(setup.options, start_s=await work.start_s)
+    start_s = await work.start_s
     try:
         stats = await generate(
-            setup.target, work.source, setup.load, on_record=work.note, stop=work.stop, options=options
+            setup.target,
+            work.source,
+            setup.load,
+            on_record=work.note,
+            stop=work.stop,
+            options=setup.options,
+            start_s=start_s,
         )
     except ValueError as error:
         return Failed(str(error))
