@@ -74,7 +74,7 @@ def find_gpu(name: str, catalogue: Mapping[str, Gpu]) -> Gpu:
             return gpu
     meant = near(name, catalogue)
     hint = f"did you mean {', '.join(meant)}?" if meant else f"known: {', '.join(sorted(catalogue))}"
-    raise PlanError(f"{name!r} is no GPU of the catalogue; {hint} (others: a TOML file of your own)")
+    raise PlanError(f"{name[:NAME_MAX]!r} is no GPU of the catalogue; {hint} (others: a TOML file of your own)")
 
 
 def _spellings(name: str) -> frozenset[str]:

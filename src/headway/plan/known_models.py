@@ -23,6 +23,8 @@ from headway.plan.model_config import read_model
 from headway.plan.names import near, squeezed
 
 BUNDLED = "bundled"
+CONFIG = "config.json"
+NAME_MAX = 80
 BYTES_MAX = 1 << 22
 """No config.json is longer."""
 
@@ -77,20 +79,21 @@ def find_model(name: str) -> ModelShape:
     """A directory that holds config.json, or such a file; "bundled"; "random:SHAPE"; or a known name, with or without
     the organisation, in any case and punctuation. Raises ``PlanError`` with near misses."""
     if name == BUNDLED:
-        return replace(_from_file(BUNDLED_DIRECTORY / "config.json", BUNDLED_NAME), name=BUNDLED)
+        return replace(_from_file(BUNDLED_DIRECTORY / CONFIG, BUNDLED_NAME), name=BUNDLED)
     if name.startswith(RANDOM_PREFIX):
         return _random(name)
-    path = Path(name).expanduser()
-    if path.is_dir() and (path / "config.json").is_file():
-        return _from_file(path / "config.json", path.resolve().name)
-    if path.is_file():
-        return _from_file(path, path.resolve().parent.name if path.name == "config.json" else path.stem)
+    path = _config_at(name)
+    if path is not None:
+        folder = path.resolve().parent.name
+        return _from_file(path, folder if path.name == CONFIG else path.stem)
     known = _by_spelling().get(spelling(name))
     if known is not None:
         return known.shape
     meant = near(spelling(name), known_models())
     hint = f"did you mean {', '.join(meant)}? Else" if meant else "`headway plan models` lists them;"
-    raise PlanError(f"{name!r} is no known model, nor a directory with a config.json; {hint} give its config.json")
+    raise PlanError(
+        f"{name[:NAME_MAX]!r} is no known model, nor a directory with a config.json; {hint} give its config.json"
+    )
 
 
 def spelling(name: str) -> str:
@@ -132,13 +135,27 @@ def from_engine(config: ModelConfig, name: str) -> ModelShape:
     )
 
 
+def _config_at(name: str) -> Path | None:
+    """The file that a path names or holds; None where there is none."""
+    try:
+        path = Path(name).expanduser()
+        inside = path / CONFIG
+        return inside if inside.is_file() else path if path.is_file() else None
+    except (OSError, ValueError, RuntimeError):  # no name of a file: too long, a null byte, an unknown user
+        return None
+
+
 def _from_file(path: Path, name: str) -> ModelShape:
     try:
-        if path.stat().st_size > BYTES_MAX:
-            raise PlanError(f"{path}: longer than {BYTES_MAX} bytes, which no config.json is")
-        values = json.loads(path.read_bytes())
+        size, content = path.stat().st_size, b""
+        if size <= BYTES_MAX:
+            content = path.read_bytes()
     except OSError as error:
         raise PlanError(f"{path}: {error.strerror or error}") from None
+    if size > BYTES_MAX:
+        raise PlanError(f"{path}: longer than {BYTES_MAX} bytes, which no config.json is")
+    try:
+        values = json.loads(content)
     except (ValueError, RecursionError):
         raise PlanError(f"{path}: no JSON; the model's config.json was expected") from None
     if not isinstance(values, Mapping):

@@ -45,6 +45,7 @@ class Family:
 
 
 GATED = Family()
+SPARSE = Family(assumed="its sparse attention is planned as full attention")
 FAMILIES: dict[str, Family] = {
     **dict.fromkeys(
         (
@@ -56,7 +57,7 @@ FAMILIES: dict[str, Family] = {
         ),
         GATED,
     ),
-    **dict.fromkeys(("deepseek_v32", "glm_moe_dsa"), Family(assumed="its sparse attention is planned as full attention")),
+    **dict.fromkeys(("deepseek_v32", "glm_moe_dsa"), SPARSE),
     **dict.fromkeys(("qwen3", "qwen3_vl_text"), Family(head_dim=128)),
     **dict.fromkeys(("cohere", "cohere2"), Family(tied=True)),
     **dict.fromkeys(("gemma", "gemma2", "gemma3", "gemma3_text"), Family(tied=True, head_dim=256)),
