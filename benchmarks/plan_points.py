@@ -159,8 +159,9 @@ def _calibrated(pairs: Sequence[Pair], predictor: Predictor) -> dict[str, Value]
 
 
 def _half_width(outcome: Outcome, name: str) -> dict[str, Value]:
-    """Half width in log space that holds 90 % of what calibrated predictions miss: the band of a calibration."""
-    logs = [abs(math.log(each.band_ratio)) for each in outcome.after]
+    """Half width in log space that holds 90 % of what calibrated predictions miss, where the planner supports the
+    set-up: the band of a calibration."""
+    logs = [abs(math.log(each.band_ratio)) for each in outcome.after if each.level is Level.SUPPORTED]
     return {name: round(quantile(logs, 0.9), 4)} if logs else {}
 
 

@@ -12,6 +12,9 @@ from headway.plan.errors import PlanError
 
 REQUESTS_MIN = 8
 """Of a level, for its time per output token to say something."""
+BAND = 0.2
+"""Half width in log space: what held 90 % of calibrated predictions of published points of supported set-ups, two
+points of each setting fitted and the others judged (``benchmarks plan points``, 2026-11)."""
 HOW = "headway bench URL --concurrency 1,16 measures them"
 
 
@@ -85,7 +88,7 @@ def _doubt(level: Level) -> str:
     return "" if whole.prompt_tokens > 0 else "prompts have no counted tokens"
 
 
-def calibrate(levels: Sequence[Measured], predict: Predict, band: float) -> tuple[Calibration, list[Compared]]:
+def calibrate(levels: Sequence[Measured], predict: Predict, band: float = BAND) -> tuple[Calibration, list[Compared]]:
     """``band``: of calibrated predictions in general, half width in log space at 90 %; no narrower than what is left
     over here. Raises ``PlanError``."""
     says = [predict(each) for each in levels]
