@@ -124,11 +124,19 @@ def test_the_next_turn_has_all_that_was_said() -> None:
 # ---- how it ends -----------------------------------------------------------------------------------------------------
 
 
+BARE_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
+FINISHED = said({}, finish_reason="length")
+
+
 @pytest.mark.parametrize(
     ("data", "outcome", "words"),
     [
         (whole("a"), Outcome.OK, ""),
         (STREAM_HEAD + chunk(token("a")), Outcome.BROKEN, "ended early"),
+        (STREAM_HEAD + chunk(token("a")) + chunk(FINISHED), Outcome.BROKEN, "ended early"),  # no last chunk
+        (BARE_HEAD + token("a") + FINISHED, Outcome.OK, ""),  # neither [DONE] nor a length: closed where it ends
+        (BARE_HEAD + token("a") + FINISHED[:-2], Outcome.OK, ""),
+        (BARE_HEAD + token("a"), Outcome.BROKEN, "ended early"),
         (b"", Outcome.BROKEN, "ended early"),
         (b"HTTP/1.1 200 OK\r\ncontent-le", Outcome.BROKEN, "ended early"),
         (b"SSH-2.0-OpenSSH\r\n\r\n", Outcome.MALFORMED, "not HTTP"),

@@ -189,8 +189,8 @@ class Reading:
             self._end_refused(at_s)
         elif self._is_stream and self._is_done:
             self._complete_stream(at_s)
-        elif error is None and self.status == HTTP_OK and not self._is_stream and "content-length" not in self.headers:
-            self._complete_body(at_s)
+        elif error is None and self._ends_by_closing:
+            self.complete(at_s)
         else:
             self.fail(Outcome.BROKEN, f"{ENDED_EARLY}: {error}" if error is not None else ENDED_EARLY, at_s)
 
@@ -200,6 +200,12 @@ class Reading:
             self.code = code
             self.error = " ".join(error.split())[:ERROR_CHARACTERS_MAX]
             self._end(outcome, at_s)
+
+    @property
+    def _ends_by_closing(self) -> bool:
+        """Whether nothing but the end of the connection says that a message is whole (RFC 9112, 6.3)."""
+        is_chunked = "chunked" in self.headers.get("transfer-encoding", "").lower()
+        return self.status == HTTP_OK and not is_chunked and "content-length" not in self.headers
 
     @property
     def can_wait(self) -> bool:
