@@ -224,6 +224,7 @@ def demo() -> int:
 app.command("headway.simulate:command", name="simulate", help="See what a policy does with a load, in virtual time.")
 app.command("headway.bench.command:app", name="bench", help="Measure any OpenAI-compatible server.")
 app.command("headway.tune.command:app", name="tune", help="Find the operating point of any OpenAI-compatible server.")
+app.command("headway.plan.command:app", name="plan", help="Which GPUs keep a promise at a load, and at what cost.")
 
 
 class _StartUp:

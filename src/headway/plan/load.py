@@ -21,11 +21,11 @@ from headway.bench.workload_interface import TEMPLATE_TOKENS
 from headway.bench.workload_options import split_spec
 from headway.plan.errors import PlanError
 from headway.plan.recorded import RUN, recorded_rows
-from headway.plan.sources import CallSource, DrawnSource
+from headway.plan.sources import BLOCK_ROWS, STRATA, Blocks, CallSource, DrawnSource
 from headway.policy.slo import Objective, ServiceClass
 from headway.sim.arrivals import Gamma, Poisson, Process, Steady
 from headway.sim.traces import Replay, Row
-from headway.sim.workload import Call, Size, Traffic, Workload
+from headway.sim.workload import Call, Size, Source, Traffic, Workload
 from headway.sim.workloads import descriptions, named
 
 DEFAULT_CLASS = "conversational"
@@ -47,8 +47,8 @@ class Demand:
     rate: float
     notes: tuple[str, ...] = ()
 
-    def sample(self, seed: int = 0) -> tuple[Call, ...]:
-        return tuple(islice(self.workload.calls(Steady(self.rate), seed), SAMPLE))
+    def sample(self) -> tuple[Call, ...]:
+        return tuple(islice(self.workload.calls(Steady(self.rate), 0), SAMPLE))
 
     @property
     def promises(self) -> Mapping[str, Objective]:
@@ -183,8 +183,10 @@ def _replayed(parsed: BenchReplay, spec: str, promise: Objective, context: int) 
     traffic = _timed(spec, {parsed.service_class: kept})
     traffic = tuple(replace(kind, objective=promise) for kind in traffic)
     left_out = parsed.left_out + dropped
-    notes = (f"{left_out:,} requests that the model's context can't hold were left out",) if left_out else ()
-    return _Read(traffic, listing().get(spec.partition(":")[0], "a trace"), parsed.rate, notes, is_timed=True)
+    notes = [f"{left_out:,} requests that the model's context can't hold were left out"] if left_out else []
+    if isinstance(traffic[0].source, Blocks):
+        notes.append(f"each run takes stretches of {BLOCK_ROWS} requests from all over the trace")
+    return _Read(traffic, listing().get(spec.partition(":")[0], "a trace"), parsed.rate, tuple(notes), is_timed=True)
 
 
 def _listed(parsed: Listed, process: Process, context: int) -> _Read:
@@ -230,9 +232,16 @@ def _timed(spec: str, by_class: Mapping[str, list[Row]]) -> tuple[Traffic, ...]:
         if len(rows) < 2 or rows[0].arrived_s == max(row.arrived_s for row in rows):
             raise PlanError(f"{spec}: a trace needs two requests at different times, at least, of each class")
     return tuple(
-        Traffic(source=Replay(tuple(rows)), service_class=name, share=len(rows) / total)
+        Traffic(source=_source(tuple(rows)), service_class=name, share=len(rows) / total)
         for name, rows in by_class.items()
     )
+
+
+def _source(rows: tuple[Row, ...]) -> Source:
+    """In stretches from all over a long trace; in one piece where requests share prefixes with earlier ones."""
+    if len(rows) < BLOCK_ROWS * STRATA or any(row.size.prefix for row in rows):
+        return Replay(rows)
+    return Blocks(rows)
 
 
 def _fitting(spec: str, rows: list[Row], context: int) -> tuple[list[Row], int]:

@@ -145,7 +145,8 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
 
 class Forecast(msgspec.Struct, frozen=True, kw_only=True):
     """A set-up under a load. ``keeps``: every class that is promised something has attainment at the target.
-    ``tokens_per_s``: output tokens of all replicas together. ``user_tokens_per_s``: of one stream, 1 / median gap."""
+    ``tokens_per_s``: output tokens of all replicas together. ``user_tokens_per_s``: of the median request, after its
+    first token."""
 
     rate: float
     replicas: int
@@ -181,9 +182,10 @@ class Binding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Option(msgspec.Struct, frozen=True, kw_only=True):
-    """A set-up that keeps the promise at the load. ``capacity``: requests a second that one replica keeps;
-    ``fits_until``: that all keep together. ``sure``: it keeps it even if the model is off by its whole band.
-    Dollars are None without a price. ``points``: in order of rate. ``front``: it is on the Pareto front."""
+    """A set-up that keeps the promise at the load. ``capacity``: requests a second that one replica keeps (at least,
+    if ``is_at_least``: more was not tried); ``fits_until``: that all keep together, and ``_low`` to ``_high`` if the
+    model is off by its band. ``sure``: it keeps the load even then. Dollars are None without a price. ``points``: in
+    order of rate."""
 
     gpu: str
     gpu_title: str
@@ -192,6 +194,7 @@ class Option(msgspec.Struct, frozen=True, kw_only=True):
     precision: str
     kv_precision: str
     capacity: Figure
+    is_at_least: bool = False
     fits_until: float
     fits_until_low: float | None
     fits_until_high: float | None
@@ -222,7 +225,8 @@ class Why(StrEnum):
 
 
 class Rejected(msgspec.Struct, frozen=True, kw_only=True):
-    """A set-up that is no answer, and why; ``gpus``: the fewest that could do, where known."""
+    """A set-up that is no answer, and why; ``gpus``: the fewest that could do, where known. ``part`` of a promise is
+    ``least_s`` at the least on an idle replica, where that is why."""
 
     gpu: str
     gpu_title: str
@@ -232,14 +236,18 @@ class Rejected(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     gpus: int | None = None
     usd_per_hour: float | None = None
+    part: str | None = None
+    least_s: float | None = None
 
 
 class FrontPoint(msgspec.Struct, frozen=True, kw_only=True):
-    """A point of the Pareto front: no other has more tokens a second both per GPU and per user."""
+    """A point of the Pareto front: no other has more tokens a second both per GPU and per user. By closed formulas for
+    a replica that ``concurrency`` requests of mean length keep busy; ``rate``: requests a second that it then ends."""
 
     gpu: str
     tp: int
     precision: str
+    concurrency: int = 0
     rate: float
     tokens_per_s_per_gpu: float
     user_tokens_per_s: float

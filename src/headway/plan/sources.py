@@ -12,6 +12,7 @@ from headway.bench.drawn import Kind
 from headway.bench.lengths import draw_tokens
 from headway.sim.arrivals import Process
 from headway.sim.lengths import scale
+from headway.sim.traces import Row
 from headway.sim.workload import Size, Source
 
 PREFIX_LABELS = 1 << 20
@@ -70,6 +71,42 @@ class CallSource:
 
     def scaled(self, factor: float) -> CallSource:
         return replace(self, sizes=tuple(size.scaled(factor) for size in self.sizes))
+
+
+BLOCK_ROWS = 100
+STRATA = 6
+"""A run of 600 requests has a stretch from every sixth of its trace."""
+
+
+@dataclass(frozen=True, slots=True)
+class Blocks:
+    """A trace in stretches of ``BLOCK_ROWS`` rows, one from each of ``STRATA`` equal parts in turn: a block bootstrap.
+
+    What comes together stays together, and a short run is like the whole trace, which a piece of a trace that drifts
+    is not. Peaks that last longer than a stretch are cut to its length.
+    """
+
+    rows: tuple[Row, ...]
+
+    @property
+    def longest_output(self) -> int:
+        return max(row.size.output_tokens for row in self.rows)
+
+    def draws(self, seed: str) -> Iterator[tuple[float, Size]]:
+        random, rows = Random(f"{seed} blocks"), self.rows
+        gap_s = (rows[-1].arrived_s - rows[0].arrived_s) / (len(rows) - 1)
+        part = len(rows) // STRATA
+        order, now = list(range(STRATA)), 0.0
+        while True:
+            random.shuffle(order)
+            for stratum in order:
+                first = 1 + stratum * part + random.randrange(max(1, part - BLOCK_ROWS))
+                for at in range(first, min(first + BLOCK_ROWS, len(rows))):
+                    now += (rows[at].arrived_s - rows[at - 1].arrived_s) / gap_s
+                    yield now, rows[at].size
+
+    def scaled(self, factor: float) -> Blocks:
+        return Blocks(tuple(Row(row.arrived_s, row.size.scaled(factor)) for row in self.rows))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,96 @@
+"""What the time of a step goes to, and from that what binds a replica."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from headway.plan.links import all_reduce
+from headway.plan.steptime import GpuMachine, distinct_experts
+from headway.policy.stepshape import StepShape
+
+WEIGHTS, COMPUTE, KV_READS = "reading weights", "computing tokens", "reading the KV cache"
+PROMPT_ATTENTION, ALL_REDUCE, OVERHEAD = "attention of prompts", "all-reduce", "overhead"
+
+KV_FULL = 0.95
+"""With a KV cache as full as this, requests wait for memory."""
+PREFILL, DECODE, LINK, ENGINE, KV_MEMORY, LATENCY = (
+    "prefill compute",
+    "decode bandwidth",
+    "link between GPUs",
+    "engine overhead",
+    "KV memory",
+    "latency alone",
+)
+BUSY = 0.6
+"""A replica that is busy less than this when its promise breaks is bound by how long single requests take."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """An average step: ``decodes`` at ``context`` positions each, and ``prompt_tokens`` that read ``reads``."""
+
+    decodes: float
+    context: float
+    prompt_tokens: float
+    reads: float
+
+    @property
+    def shape(self) -> StepShape:
+        decodes, prompt = max(1, round(self.decodes)), round(self.prompt_tokens)
+        reads = self.reads if prompt else 0.0
+        return StepShape(decodes + prompt, decodes + (1 if prompt else 0), round(decodes * self.context), reads)
+
+
+def parts(machine: GpuMachine, work: Work) -> dict[str, float]:
+    """Shares of the step's time that add up to 1, the largest first. Matrix products are shared out between reading
+    weights and computing in proportion to what either would take alone."""
+    shape, setup = work.shape, machine.setup
+    model, engine = setup.model, setup.engine
+    total_s = machine.step_s(shape) - setup.calibration.step_s
+    decodes = shape.sequences - (1 if shape.prefill_reads else 0)
+    seconds = {
+        KV_READS: total_s - (machine.step_s(replace(shape, decode_context=0)) - setup.calibration.step_s),
+        PROMPT_ATTENTION: machine.prefill_attention_s(shape.tokens - decodes, shape.prefill_reads)
+        if shape.prefill_reads
+        else 0.0,
+        ALL_REDUCE: 2 * model.layers * all_reduce(setup.gpu, setup.tp).seconds(shape.tokens * model.hidden * 2.0)
+        if setup.tp > 1
+        else 0.0,
+        OVERHEAD: engine.layer_s * model.layers + engine.step_s + engine.sequence_s * shape.sequences,
+    }
+    products_s = max(0.0, total_s / setup.calibration.factor - sum(seconds.values()))
+    weights_s, compute_s = _products(machine, shape.tokens)
+    seconds[WEIGHTS] = products_s * weights_s / (weights_s + compute_s)
+    seconds[COMPUTE] = products_s * compute_s / (weights_s + compute_s)
+    whole_s = sum(seconds.values())
+    return {name: value / whole_s for name, value in sorted(seconds.items(), key=lambda each: -each[1]) if value > 0.0}
+
+
+def _products(machine: GpuMachine, tokens: int) -> tuple[float, float]:
+    """Seconds of reading the weights that ``tokens`` tokens touch, and of computing them, at the data sheet's rates."""
+    setup = machine.setup
+    model, gpu = setup.model, setup.gpu
+    touched = 1.0
+    if model.experts is not None:
+        touched = distinct_experts(model.experts.count, model.experts.active, tokens) / model.experts.count
+    weights = model.weight_bytes(setup.precision, setup.tp)
+    dense = min(weights, model.active_parameters * setup.precision.bytes / setup.tp)
+    read = dense + (weights - dense) * touched
+    peak = gpu.peaks[setup.precision.computes_as]
+    return read / gpu.bandwidth, 2.0 * tokens * model.active_parameters / setup.tp / peak
+
+
+def resource(shares: Mapping[str, float], *, kv_peak: float, busy: float) -> str:
+    """What binds a replica at its capacity, in one name."""
+    if kv_peak >= KV_FULL:
+        return KV_MEMORY
+    if busy < BUSY:
+        return LATENCY
+    groups = {
+        PREFILL: shares.get(COMPUTE, 0.0) + shares.get(PROMPT_ATTENTION, 0.0),
+        DECODE: shares.get(WEIGHTS, 0.0) + shares.get(KV_READS, 0.0),
+        LINK: shares.get(ALL_REDUCE, 0.0),
+        ENGINE: shares.get(OVERHEAD, 0.0),
+    }
+    return max(groups, key=groups.__getitem__)

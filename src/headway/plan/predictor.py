@@ -1,0 +1,297 @@
+"""What a search asks about set-ups, answered by simulating them.
+
+``Predictor`` is the interface; it is handed to other processes, and what it returns does not depend on which.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from typing import Protocol
+
+from headway.plan.bounds import alone_s, bounds
+from headway.plan.candidate import Candidate, rejected
+from headway.plan.domain import judge
+from headway.plan.errors import PlanError
+from headway.plan.forecast import Forecaster
+from headway.plan.load import Demand
+from headway.plan.memory import memory
+from headway.plan.outcome import Binding, Figure, Forecast, Point, Rejected, Why
+from headway.plan.parts import LATENCY, parts, resource
+from headway.plan.question import Question
+from headway.plan.records import PARTS_SAID
+from headway.plan.setup import Setup
+from headway.plan.standing import Level
+from headway.plan.steptime import GpuMachine, machine
+from headway.policy.policies import default_step_tokens
+from headway.sim.arrivals import Steady
+from headway.sim.capacity import capacity
+from headway.sim.workload import Call
+from headway.simulate import scheduler_maker
+
+NEAR = 0.05
+"""With an attainment so far below the target on one replica, two or more behind a router may still keep it: they even
+out each other's bursts."""
+REPLICAS_TRIED = 3
+"""Counts of replicas, from the one that single replicas suggest on, before a set-up is given up."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sized:
+    """How many replicas a candidate needs, told from one replica with its share of the load. ``tried``: rates of one
+    replica with their points and the intervals of their attainment."""
+
+    candidate: Candidate
+    replicas: int
+    tried: Mapping[float, tuple[Point, Figure]]
+    simulated: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Detailed:
+    """All about a candidate with so many replicas. ``capacity``: requests a second that one replica keeps; None where
+    it was not sought. ``at_capacity``: one replica there."""
+
+    candidate: Candidate
+    replicas: int
+    forecast: Forecast
+    capacity: Figure
+    is_at_least: bool
+    binding: Binding
+    points: tuple[Point, ...]
+    simulated: int
+
+
+class Predictor(Protocol):
+    """All methods raise nothing for what merely can't be done, and ``PlanError`` for what can't be asked."""
+
+    def screen(self, setup: Setup) -> Candidate | Rejected:
+        """Without simulating."""
+        ...
+
+    def size(self, candidate: Candidate) -> Sized | Rejected: ...
+
+    def detail(self, sized: Sized, *, finds_capacity: bool) -> Detailed | Rejected:
+        """With the cluster behind its router; perhaps with a replica less or more than ``sized`` says."""
+        ...
+
+    def forecast(self, candidate: Candidate, replicas: int) -> Forecast: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Simulated:
+    """By the server's own scheduler in virtual time."""
+
+    question: Question
+    _calls: tuple[Call, ...] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        question = self.question
+        calls: list[Call] = []
+        for seed in range(1, question.seeds + 1):
+            calls += islice(question.demand.workload.calls(Steady(1.0), seed), question.requests)
+        object.__setattr__(self, "_calls", tuple(calls))
+
+    @property
+    def demand(self) -> Demand:
+        return self.question.demand
+
+    def screen(self, setup: Setup) -> Candidate | Rejected:
+        question = self.question
+        tokens = default_step_tokens(question.policy)
+        try:
+            room = memory(setup, tokens)
+        except PlanError as error:
+            return rejected(setup, Why.NO_MEMORY, str(error))
+        standing = judge(setup, tokens)
+        if standing.level is Level.UNSUPPORTED:
+            return rejected(setup, Why.UNSUPPORTED, "; ".join(standing.reasons))
+        try:
+            found = bounds(
+                machine(setup, tokens), self._calls, target=question.target, request_s=setup.engine.request_s
+            )
+        except PlanError as error:
+            return rejected(setup, Why.UNSUPPORTED, str(error))
+        if found.broken:
+            name, part, least_s, promised_s = found.broken[0]
+            reason = (
+                f"{PARTS_SAID[part]} of {name} is {_ms(least_s)} on an idle replica for those requests that count "
+                f"({question.target:.0%} of them), and {_ms(promised_s)} is promised"
+            )
+            return rejected(setup, Why.TOO_SLOW, reason, broken=(part, least_s))
+        if room.kv_tokens < max(call.size.prompt_tokens + call.size.output_tokens for call in self._calls):
+            return rejected(setup, Why.NO_MEMORY, f"its KV cache holds {room.kv_tokens:,} tokens: not one long request")
+        candidate = Candidate(setup=setup, memory=room, standing=standing, bounds=found)
+        least = candidate.replicas_at_least(self.demand.rate)
+        if least * setup.tp > question.max_gpus:
+            return rejected(
+                setup,
+                Why.TOO_MANY,
+                f"one replica serves at most {found.rate_max:.3g} requests/s: {least * setup.tp:,} GPUs at least would "
+                f"be needed, and --max-gpus is {question.max_gpus}",
+                least,
+            )
+        return candidate
+
+    def size(self, candidate: Candidate) -> Sized | Rejected:
+        question, rate, tp = self.question, self.demand.rate, candidate.setup.tp
+        forecaster = self._forecaster(candidate)
+        most = question.max_gpus // tp
+        replicas, failed = candidate.replicas_at_least(rate), 0
+        while replicas <= most:
+            attained = forecaster.attainment(rate / replicas)
+            if attained >= question.target or (replicas > 1 and attained >= question.target - NEAR):
+                break
+            failed = replicas
+            replicas = max(replicas + 1, math.ceil(replicas * min(1.5, question.target / max(attained, 0.1)) * 0.95))
+        if replicas > most and failed < most:
+            replicas = most
+            if forecaster.attainment(rate / most) < question.target - NEAR:
+                replicas = most + 1
+        if replicas > most:
+            return self._too_few(candidate, forecaster)
+        while replicas - failed > 1:
+            middle = (replicas + failed) // 2
+            if forecaster.attainment(rate / middle) >= question.target:
+                replicas = middle
+            else:
+                failed = middle
+        known = {point.rate: (point, figure) for point, figure in forecaster.tried}
+        return Sized(candidate=candidate, replicas=replicas, tried=known, simulated=forecaster.simulated)
+
+    def detail(self, sized: Sized, *, finds_capacity: bool) -> Detailed | Rejected:
+        question, candidate, rate = self.question, sized.candidate, self.demand.rate
+        forecaster = self._forecaster(candidate, sized.tried)
+        most = question.max_gpus // candidate.setup.tp
+        for replicas in range(sized.replicas, min(most, sized.replicas + REPLICAS_TRIED - 1) + 1):
+            forecast = forecaster.forecast(rate, replicas)
+            if forecast.keeps:
+                break
+        else:
+            return self._too_few(candidate, forecaster)
+        least = rate / replicas
+        found = Figure(least)
+        if finds_capacity:
+            found = self._capacity(forecaster, candidate, least)
+        points = tuple(point for point, _ in forecaster.tried)
+        return Detailed(
+            candidate=candidate,
+            replicas=replicas,
+            forecast=forecast,
+            capacity=found,
+            is_at_least=not finds_capacity,
+            binding=self._binding(forecaster, candidate, found.value, forecast, replicas),
+            points=tuple(_per_gpu(point, candidate.setup.tp) for point in points),
+            simulated=forecaster.simulated,
+        )
+
+    def forecast(self, candidate: Candidate, replicas: int) -> Forecast:
+        return self._forecaster(candidate).forecast(self.demand.rate, replicas)
+
+    def _forecaster(
+        self, candidate: Candidate, known: Mapping[float, tuple[Point, Figure]] | None = None
+    ) -> Forecaster:
+        question, setup = self.question, candidate.setup
+        hardware = self._machine(setup)
+        return Forecaster(
+            hardware,
+            scheduler_maker(question.policy, hardware),
+            self.demand,
+            target=question.target,
+            seeds=question.seeds,
+            requests=question.requests,
+            request_s=setup.engine.request_s,
+            life_s=candidate.bounds.life_s,
+            router=question.router,
+            parts=partial(parts, hardware),
+            known=known,
+        )
+
+    def _machine(self, setup: Setup) -> GpuMachine:
+        return machine(setup, default_step_tokens(self.question.policy))
+
+    def _capacity(self, forecaster: Forecaster, candidate: Candidate, least: float) -> Figure:
+        """The cluster keeps ``least`` on each replica, so one may miss it by a little."""
+        question = self.question
+        low, high = least, max(least * 1.1, min(2.0 * least, candidate.bounds.rate_max))
+        found = capacity(forecaster.attainment, low, high, target=question.target, tolerance=question.tolerance)
+        tried = forecaster.tried
+        surely = [point.rate for point, figure in tried if figure.low is None or figure.low >= question.target]
+        broken = [point.rate for point, figure in tried if figure.high is not None and figure.high < question.target]
+        value = max(found.rate, least)
+        return Figure(
+            value,
+            min(value, max(surely, default=0.0)) or None,
+            max(value, min(broken)) if broken else None,
+        )
+
+    def _binding(
+        self, forecaster: Forecaster, candidate: Candidate, rate: float, forecast: Forecast, replicas: int
+    ) -> Binding:
+        at = forecast if rate <= 1.02 * self.demand.rate / replicas else forecaster.forecast(rate, 1, 1)
+        usage = at.usage
+        promise, share = _closest(at, self.demand)
+        name = resource(usage.parts, kv_peak=usage.kv_peak, busy=usage.busy)
+        if _alone_late(self._calls, self._machine(candidate.setup), candidate.setup.engine.request_s) > 0.5 * (
+            1.0 - self.question.target
+        ):
+            name, promise = LATENCY, "ttft"
+        top = ", ".join(f"{part} {value:.0%}" for part, value in islice(usage.parts.items(), 2))
+        near = f"; {PARTS_SAID[promise]} p95 is at {share:.0%} of its promise" if promise and share else ""
+        full = f"KV cache {usage.kv_peak:.0%} full at most"
+        said = f"{name}: a step of {usage.batch:.0f} requests goes to {top}; {full}{near}"
+        if name == LATENCY:
+            said = f"the longest prompts alone take longer than the promised TTFT, so that few others may; {top}"
+        return Binding(resource=name, promise=promise, said=said)
+
+    def _too_few(self, candidate: Candidate, forecaster: Forecaster) -> Rejected:
+        most = self.question.max_gpus // candidate.setup.tp
+        best = max((point.attainment for point, _ in forecaster.tried), default=0.0)
+        reason = f"{most} replicas within --max-gpus {self.question.max_gpus} serve {best:.1%} in SLO at best"
+        return rejected(candidate.setup, Why.TOO_MANY, reason, None)
+
+
+def _ms(seconds: float) -> str:
+    return f"{1000 * seconds:.3g} ms"
+
+
+def _per_gpu(point: Point, tp: int) -> Point:
+    return Point(
+        rate=point.rate,
+        attainment=point.attainment,
+        keeps=point.keeps,
+        tokens_per_s_per_gpu=point.tokens_per_s_per_gpu / tp,
+        user_tokens_per_s=point.user_tokens_per_s,
+        ttft_p95_s=point.ttft_p95_s,
+        itl_p95_s=point.itl_p95_s,
+    )
+
+
+def _closest(forecast: Forecast, demand: Demand) -> tuple[str | None, float]:
+    """The part of a promise whose p95 is closest to it, and its share of it."""
+    found: list[tuple[float, str]] = []
+    for each in forecast.classes:
+        objective = demand.promises.get(each.service_class)
+        if objective is None:
+            continue
+        for part, promised_s in (("ttft", objective.ttft_s), ("itl", objective.itl_s), ("e2e", objective.e2e_s)):
+            figure: Figure | None = getattr(each, f"{part}_p95_s")
+            if promised_s is not None and figure is not None:
+                found.append((figure.value / promised_s, part))
+    if not found:
+        return None, 0.0
+    share, part = max(found)
+    return part, share
+
+
+def _alone_late(calls: tuple[Call, ...], hardware: GpuMachine, request_s: float) -> float:
+    """Share of the promised requests whose prompt takes longer than the promised TTFT on an idle machine."""
+    promised = [call for call in calls if not call.objective.is_empty]
+    late = sum(
+        call.objective.ttft_s is not None and alone_s(hardware, call, request_s)[0] > call.objective.ttft_s
+        for call in promised
+    )
+    return late / max(1, len(promised))
