@@ -158,6 +158,13 @@ def test_llama4_keeps_its_text_part_inside() -> None:
     assert model.windows == ((3, 1024),)
 
 
+def test_a_model_that_sees_says_outside_that_its_head_is_its_embedding() -> None:
+    inside = LLAMA | {"model_type": "qwen3_vl_text"}
+    outside = {"model_type": "qwen3_vl", "tie_word_embeddings": True, "text_config": inside}
+    assert read_model(outside, "my-model").tied
+    assert not read_model(outside | {"tie_word_embeddings": None}, "my-model").tied
+
+
 def test_latent_attention() -> None:
     latent = {"kv_lora_rank": 64, "qk_rope_head_dim": 16, "qk_nope_head_dim": 32, "v_head_dim": 32}
     model = read_model(MOE | latent | {"model_type": "deepseek_v3", "q_lora_rank": None}, "my-model")
@@ -230,6 +237,7 @@ def test_layer_types_must_name_each_layer() -> None:
     base = LLAMA | {"model_type": "gpt_oss", "sliding_window": 128}
     assert "each of the 4 layers" in refusal(base | {"layer_types": ["full_attention"]})
     assert "each of the 4 layers" in refusal(base | {"layer_types": ["linear_attention"] * 4})
+    assert "each of the 4 layers" in refusal(LLAMA | {"layer_types": ["linear_attention"] * 4})
     assert "layer_types must be a list" in refusal(base | {"layer_types": "all"})
 
 

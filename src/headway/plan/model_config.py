@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from headway.models.config import WINDOW_DEFAULT
 from headway.models.errors import ModelError
 from headway.models.fields import Fields
 from headway.plan.errors import PlanError
@@ -90,6 +91,10 @@ FOREIGN = {
 }
 """Fields of models that are no plain transformer decoder, and what they are instead."""
 
+LAYER_TYPES = ("full_attention", "sliding_attention", "chunked_attention")
+FULL_EVERY = {"gemma2": 2, "gpt_oss": 2, "gemma3": 6, "gemma3_text": 6, "cohere2": 4, "llama4": 4, "llama4_text": 4}
+"""Families in which one layer of so many sees all positions, the others a window."""
+
 SIZE_MAX = 1 << 24
 
 
@@ -136,7 +141,7 @@ def _text_part(values: Mapping[str, object]) -> Mapping[str, object]:
     for section in NESTED:
         part = values.get(section)
         if isinstance(part, Mapping) and any(field in part for field in LAYERS):
-            return {"model_type": values.get("model_type"), **part}
+            return {field: values.get(field) for field in ("model_type", "tie_word_embeddings")} | dict(part)
     return values
 
 
@@ -257,38 +262,33 @@ def _shared(reader: _Reader, kind: str, width: int) -> int:
 
 
 def _windows(reader: _Reader, kind: str, layers: int, context: int) -> tuple[tuple[int, int], ...]:
-    chunked = kind.startswith("llama4")
-    names, default = (("attention_chunk_size",), 8192) if chunked else (("sliding_window",), 0)
-    if kind == "mistral" and "sliding_window" not in reader.values:
-        default = 4096
-    window = reader.size(names, default) if reader.values.get(names[0]) != 0 else 0
-    if window == 0 or window >= context or (kind.startswith("qwen") and not _qwen_windows(reader)):
-        return ()
-    count = _windowed(reader, kind, layers)
-    return ((count, window),) if count else ()
+    types = _layer_types(reader, layers)
+    if kind.startswith("llama4"):
+        window = reader.size(("attention_chunk_size",), 8192)
+    elif kind.startswith("qwen") and not reader.fields.flag("use_sliding_window", False):
+        window = 0
+    else:  # null means none; absent means the family's default
+        default = WINDOW_DEFAULT if kind == "mistral" and "sliding_window" not in reader.values else 0
+        window = reader.fields.integer("sliding_window", default, least=0)
+    count = layers - types.count("full_attention") if types is not None else _windowed(reader, kind, layers)
+    return ((count, window),) if count and 0 < window < context else ()
 
 
-def _qwen_windows(reader: _Reader) -> bool:
-    return reader.fields.flag("use_sliding_window", False)
+def _layer_types(reader: _Reader, layers: int) -> tuple[str, ...] | None:
+    types = reader.fields.texts("layer_types")
+    if types is not None and (len(types) != layers or not set(types) <= set(LAYER_TYPES)):
+        raise PlanError(
+            f"config.json of {reader.name}: layer_types must name {' or '.join(LAYER_TYPES)} for each of the "
+            f"{layers} layers"
+        )
+    return types
 
 
 def _windowed(reader: _Reader, kind: str, layers: int) -> int:
-    """How many layers see only a window."""
-    types = reader.fields.texts("layer_types")
-    if types is not None:
-        known = {"full_attention", "sliding_attention", "chunked_attention"}
-        if len(types) != layers or not set(types) <= known:
-            raise PlanError(
-                f"config.json of {reader.name}: layer_types must name {' or '.join(sorted(known))} for each of the "
-                f"{layers} layers"
-            )
-        return layers - types.count("full_attention")
+    """How many layers see only a window, where the file doesn't say it layer by layer."""
     if kind.startswith("qwen"):
         return max(0, layers - reader.fields.integer("max_window_layers", 28, least=0))
-    patterns = {"gemma2": 2, "gpt_oss": 2, "gemma3": 6, "gemma3_text": 6, "cohere2": 4, "llama4": 4, "llama4_text": 4}
-    period = (
-        reader.size(("sliding_window_pattern", "no_rope_layer_interval"), patterns.get(kind, 0) or None)
-        if (kind in patterns)
-        else 0
-    )
-    return layers - layers // period if period else layers
+    if kind not in FULL_EVERY:
+        return layers
+    every = reader.size(("sliding_window_pattern", "no_rope_layer_interval"), FULL_EVERY[kind])
+    return layers - layers // every
