@@ -153,7 +153,7 @@ def test_a_request_that_failed_is_not_sent_again() -> None:
         return scheduler
 
     load = workload(process=Regular())
-    [record] = simulate(load, machine(), make, rate=1.0, seconds=1.5, client=OPENAI_SDK).records
+    [record] = simulate(load, machine(), make, rate=1.0, seconds=1.5, client=OPENAI_SDK, step_by_step=True).records
     assert (record.outcome, record.attempts) == (Outcome.FAILED, 1)
 
 
@@ -228,7 +228,8 @@ def test_the_time_of_a_step_is_that_of_the_plan_that_was_handed_out() -> None:
         scheduler.plan = checked  # type: ignore[method-assign]
         return scheduler
 
-    simulate(workload(Lognormal(40, 1.0, 1, 300)), machine(kv_blocks=40), make, rate=20.0, seconds=5.0)
+    load = workload(Lognormal(40, 1.0, 1, 300))
+    simulate(load, machine(kv_blocks=40), make, rate=20.0, seconds=5.0, step_by_step=True)
     assert len(shapes) > 100
     assert all(booked == counted for booked, counted in shapes)
 

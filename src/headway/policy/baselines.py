@@ -34,6 +34,9 @@ class FirstComeFirstServed:
     def observe(self, now: float, shape: StepShape, elapsed_s: float) -> None:
         """Learns nothing from it."""
 
+    def repeated(self, now: float, shape: StepShape, steps: int, elapsed_s: float) -> None:
+        """Learns nothing from it."""
+
     def finished(self, now: float, request: Request) -> None:
         """Learns nothing from it."""
 

@@ -14,12 +14,14 @@ from headway.policy.steptime import StepShape
 
 @dataclass(frozen=True, slots=True)
 class StepInFlight:
-    """A plan handed out whose result is awaited. ``entries``: the requests in it, and whether each draws a token.
+    """A step whose result is awaited. ``entries``: the requests in it, and whether each draws a token. ``plan``: the
+    message that was handed out; None for an executor that asked for none.
 
     ``began_s``: when the step before it ended, or when it was planned if there was nothing to do before.
     """
 
-    plan: StepPlan
+    plan: StepPlan | None
+    step_id: int
     shape: StepShape
     token_limit: int
     began_s: float
@@ -54,7 +56,9 @@ def share_decodes(allowance: Allowance, decodes: list[Request], *, deferrable: b
     return chosen
 
 
-def build(step_id: int, chosen: Iterable[Request], token_limit: int, began_s: float) -> StepInFlight:
+def build(
+    step_id: int, chosen: Iterable[Request], token_limit: int, began_s: float, *, with_plan: bool
+) -> StepInFlight:
     """The step in which every chosen request computes its planned tokens."""
     chunks: list[Chunk] = []
     entries: list[tuple[Request, bool]] = []
@@ -65,14 +69,19 @@ def build(step_id: int, chosen: Iterable[Request], token_limit: int, began_s: fl
         end = start + planned
         draws = end == len(known)
         tokens += planned
+        entries.append((request, draws))
         if planned == 1 and draws:
             decode_context += end
+            if not with_plan:
+                continue
             part: tuple[int, ...] = (known[-1],)
         else:
             prefill_reads += planned * (start + planned / 2)
+            if not with_plan:
+                continue
             part = tuple(known[start:end])
         draw = request.draw() if draws else None
         chunks.append(Chunk(request.spec.request_id, start, part, request.block_table, draw))
-        entries.append((request, draws))
-    shape = StepShape(tokens, len(chunks), decode_context, prefill_reads)
-    return StepInFlight(StepPlan(step_id, tuple(chunks)), shape, token_limit, began_s, tuple(entries))
+    shape = StepShape(tokens, len(entries), decode_context, prefill_reads)
+    plan = StepPlan(step_id, tuple(chunks)) if with_plan else None
+    return StepInFlight(plan, step_id, shape, token_limit, began_s, tuple(entries))

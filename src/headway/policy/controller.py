@@ -351,6 +351,11 @@ class PromisePolicy:
     def observe(self, now: float, shape: StepShape, elapsed_s: float) -> None:
         self.model.observe(shape, elapsed_s)
 
+    def repeated(self, now: float, shape: StepShape, steps: int, elapsed_s: float) -> None:
+        """All of them are learned from as one, of the mean time."""
+        self.model.observe(shape, elapsed_s / steps)
+        self._work_per_s += (1.0 - (1.0 - SMOOTHING) ** steps) * (self._tokens_per_s - self._work_per_s)
+
     def finished(self, now: float, request: Request) -> None:
         if not self._is_told:
             promised = request.objective

@@ -142,6 +142,8 @@ def _check_membership(scheduler: Scheduler) -> None:
 def _check_step(scheduler: Scheduler) -> None:
     step = scheduler.in_flight
     assert step is not None
+    if step.plan is None:
+        return  # nobody was told, so there is no message to compare
     chunks = step.plan.chunks
     assert 1 <= step.plan.token_count <= step.token_limit, "11: a step over its budget"
     assert len(chunks) <= scheduler.config.max_running, "11: too many sequences in a step"

@@ -85,6 +85,12 @@ class Policy(Protocol):
         """A step was run, and took so long from plan to apply."""
         ...
 
+    def repeated(self, now: float, shape: StepShape, steps: int, elapsed_s: float) -> None:
+        """``steps`` steps were run in which the same requests decoded and nobody else was here, and took so long
+        together; ``shape`` is that of one in the middle. Neither ``allowance`` nor ``observe`` was asked meanwhile:
+        simulations run such steps at once."""
+        ...
+
     def finished(self, now: float, request: Request) -> None:
         """A request has had all its tokens."""
         ...

@@ -37,6 +37,16 @@ class RequestSpec:
     tenant: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Foretold:
+    """What an executor that is a formula will draw for a request: ``token`` each time until the request has ``tokens``
+    tokens, prompt included, and then ``last``, which ends it. Nothing that decides reads it."""
+
+    token: int
+    tokens: int
+    last: int
+
+
 class State(StrEnum):
     WAITING = "waiting"  # in the queue; holds nothing
     RUNNING = "running"  # holds blocks; takes part in steps
@@ -97,6 +107,7 @@ class Request:
     itl_s: float | None = None
     told: int = 0
     late_gaps: int = 0
+    foretold: Foretold | None = None
 
     @classmethod
     def new(cls, spec: RequestSpec, order: int, now: float) -> Request:

@@ -10,6 +10,7 @@ made early as well.)
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 
 from headway.policy.admission import DrainRate, refuse_for_good, refuse_for_now
@@ -31,7 +32,8 @@ from headway.policy.ledger import LATE, Denial, Ledger
 from headway.policy.outputs import OutputLengths
 from headway.policy.plan import DrawnToken, ExecutorInfo, FailedDraw, StepPlan, StepResult
 from headway.policy.policy import Policy, Refusal, Scene
-from headway.policy.request import Request, RequestSpec, State
+from headway.policy.request import Foretold, Request, RequestSpec, State
+from headway.policy.rounds import most_repeats, repeat_step
 from headway.policy.seats import Seats
 from headway.policy.slo import ServiceClasses
 from headway.policy.stats import Counters, Stats
@@ -130,6 +132,10 @@ class Scheduler:
         step's allowance lasts. No work is planned for a request past its deadline. What happened comes with the next
         events returned.
         """
+        step = self._begin(now, with_plan=True)
+        return None if step is None else step.plan
+
+    def _begin(self, now: float, *, with_plan: bool) -> StepInFlight | None:
         assert self.in_flight is None, "a step is in flight"
         self._expire(now)
         self._review(now)
@@ -145,15 +151,15 @@ class Scheduler:
             self._step_ended_s = None
             return None
         began_s = now if self._step_ended_s is None else self._step_ended_s
-        self.in_flight = build(self._step_id, chosen, allowance.limit, began_s)
-        self._last_shape = self.in_flight.shape
+        self.in_flight = step = build(self._step_id, chosen, allowance.limit, began_s, with_plan=with_plan)
+        self._last_shape = step.shape
         self._step_id += 1
-        return self.in_flight.plan
+        return step
 
     def apply(self, now: float, result: StepResult) -> list[Event]:
         """What a step's result changed. Results of any step but the one in flight are counted and change nothing."""
         step = self.in_flight
-        if step is None or result.step_id != step.plan.step_id:
+        if step is None or result.step_id != step.step_id:
             self.counters.stale_results += 1
             return self._take_events()
         self.in_flight = None
@@ -167,6 +173,9 @@ class Scheduler:
                 prompt_tokens += request.planned
             self._advance(now, request, draws, outcomes.pop(request.spec.request_id, None))
         self.counters.discarded_tokens += len(outcomes)
+        return self._ended(now, step, prompt_tokens)
+
+    def _ended(self, now: float, step: StepInFlight, prompt_tokens: int) -> list[Event]:
         elapsed_s = now - step.began_s
         self._drain_rate.observe(prompt_tokens, elapsed_s)
         self.policy.observe(now, step.shape, elapsed_s)
@@ -199,6 +208,76 @@ class Scheduler:
             self.ledger.ended(now, request, complete=False)
             self._tell_finished(request, reason, detail)
         return self._take_events()
+
+    # The same for an executor that is a formula: no messages, and answers that are known beforehand.
+
+    def foretell(self, request_id: str, answer: Foretold) -> None:
+        """What will be drawn for a request that was just taken in. ``begin``, ``repeat`` and ``end`` need it of all."""
+        self.requests[request_id].foretold = answer
+
+    def begin(self, now: float) -> StepInFlight | None:
+        """As ``plan``, without the message."""
+        return self._begin(now, with_plan=False)
+
+    def repeats(self) -> int:
+        """How often the step in flight can be followed by its like: while all who are here decode in it."""
+        step = self.in_flight
+        assert step is not None, "no step is in flight"
+        if len(step.entries) != len(self.requests) or step.shape.prefill_reads:
+            return 0
+        return most_repeats(step, self.cache)
+
+    def repeat(self, ends: Sequence[float]) -> None:
+        """The step in flight has ended and its like has begun, at each of these times: see ``repeats``. Leaves what as
+        many calls of ``apply`` and ``plan`` would, but for what a policy learns: see ``Policy.repeated``."""
+        step = self.in_flight
+        assert step is not None, "no step is in flight"
+        rounds, count = len(ends), len(step.entries)
+        self.in_flight = after = repeat_step(step, ends, self.cache)
+        self._last_shape = after.shape
+        self._step_id += rounds
+        self._seats.pass_steps(rounds)
+        self.counters.steps += rounds
+        self.counters.output_tokens += rounds * count
+        began_s = step.began_s
+        for end in ends:
+            self._drain_rate.observe(0, end - began_s)
+            began_s = end
+        middle = StepShape(count, count, step.shape.decode_context + count * (rounds - 1) // 2, 0.0)
+        self.policy.repeated(began_s, middle, rounds, began_s - step.began_s)
+
+    def end(self, now: float) -> list[Event]:
+        """As ``apply`` with what was foretold. Of tokens that come right after those of the step before, only an
+        answer's last one is told."""
+        step = self.in_flight
+        assert step is not None, "no step is in flight"
+        self.in_flight = None
+        self.counters.steps += 1
+        cache, began_s = self.cache, step.began_s
+        size = cache.block_size
+        prompt_tokens = 0
+        for request, draws in step.entries:
+            if request.state is not State.RUNNING:
+                continue  # it ended during the step
+            planned, tokens, foretold = request.planned, request.tokens, request.foretold
+            assert foretold is not None, f"nobody knows what {request.request_id} draws"
+            if planned > 1 or not draws:
+                prompt_tokens += planned
+            if draws and len(tokens) >= foretold.tokens:
+                self._advance(now, request, draws, DrawnToken(request.spec.request_id, foretold.last))
+                continue
+            request.computed += planned
+            request.planned = 0
+            if request.computed >= (request.published + 1) * size:
+                cache.publish(request)
+            if not draws:
+                continue
+            if request.last_token_s != began_s or not request.told:
+                self._events.append(TokenOut(request.spec.request_id, request.output_tokens, foretold.token))
+            tokens.append(foretold.token)
+            self.counters.output_tokens += 1
+            request.tell(now)
+        return self._ended(now, step, prompt_tokens)
 
     # For whoever drives.
 

@@ -80,6 +80,10 @@ class Seats:
             return chosen
         return [request for request in chosen if request.planned]
 
+    def pass_steps(self, steps: int) -> None:
+        """So many steps were filled with the same requests, and nobody waited."""
+        self._look_again -= steps
+
     def leave(self, request: Request) -> None:
         """A running request has ended."""
         self.running.remove(request)

@@ -10,7 +10,8 @@ FAULT, STEP_END, CLIENT, WAKE, LOOK = range(5)
 """Of events at one moment, faults come first, then a step's end, then what clients do, then deadlines where nothing
 runs; who only looks on comes last."""
 
-Handler = Callable[[float, Any], None]
+Handler = Callable[[float, Any], bool | None]
+"""False: nothing came of it, for it was about something that is over."""
 
 
 class Agenda:
@@ -29,13 +30,12 @@ class Agenda:
         heappush(self._heap, (at_s, rank, self._pushed, handle, what))
 
     def run(self, until_s: float, last_s: float = 0.0) -> float:
-        """Let everything happen up to ``until_s``. The time of the last event but of those who only look on; ``last_s``
-        if there was none."""
+        """Let everything happen up to ``until_s``. The time of the last thing that happened, looking on aside;
+        ``last_s`` if nothing did."""
         heap = self._heap
         while heap and heap[0][0] <= until_s:
             at_s, rank, _, handle, what = heappop(heap)
-            handle(at_s, what)
-            if rank != LOOK:
+            if handle(at_s, what) is not False and rank != LOOK:
                 last_s = at_s
         return last_s
 

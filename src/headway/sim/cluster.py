@@ -6,13 +6,15 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from random import Random
 
-from headway.policy.events import Demoted, Event, Finished, FinishReason, Rejected, RejectReason, TokenOut
+from headway.policy.events import Finished, FinishReason, RejectReason
 from headway.sim.agenda import CLIENT, LOOK, Agenda
 from headway.sim.arrivals import Load, Steady
 from headway.sim.clients import IMPATIENT, Client
+from headway.sim.coasting import CoastingReplica
 from headway.sim.faults import NO_FAULTS, Faults
 from headway.sim.hardware import Hardware
 from headway.sim.live import Attempt
+from headway.sim.messages import MessageReplica
 from headway.sim.record import Outcome
 from headway.sim.replica import MakeScheduler, Replica
 from headway.sim.result import Recorder, Result, Window
@@ -60,6 +62,7 @@ def simulate_cluster(
     window: Window | None = None,
     keep_gaps: bool = True,
     timeline: Timeline | None = None,
+    step_by_step: bool = False,
     on_progress: Callable[[float], None] | None = None,
 ) -> Result:
     """Offer ``rate`` requests a second, in all, for ``seconds`` of virtual time to a replica on each of the machines,
@@ -67,9 +70,10 @@ def simulate_cluster(
 
     ``make_schedulers``: of each machine, in their order. ``router``: round robin if not given; a new one for each run.
     ``faults`` are those of every machine. The figures of the result are of the calls that arrive in ``window``; without
-    it, the first and the last tenth of the time are cut. ``timeline`` is filled. ``on_progress`` is told the time of
-    every arrival. Equal arguments give equal results, in any process. Raises ValueError for a rate, a time or machines
-    that can't be meant.
+    it, the first and the last tenth of the time are cut. ``timeline`` is filled. ``step_by_step``: with all the
+    messages that a real executor would get, slowly (see ``messages``). ``on_progress`` is told the time of every
+    arrival. Equal arguments give equal results, in any process. Raises ValueError for a rate, a time or machines that
+    can't be meant.
     """
     if not 0.0 < seconds < math.inf:
         raise ValueError(f"a run must last some finite time, not {seconds} s")
@@ -78,7 +82,15 @@ def simulate_cluster(
     recorder = Recorder(window, keep_gaps)
     calls = _until(workload.calls(load, seed), seconds, on_progress)
     cluster = Cluster(
-        calls, machines, make_schedulers, recorder, router=router, seed=seed, client=client, faults=faults
+        calls,
+        machines,
+        make_schedulers,
+        recorder,
+        router=router,
+        seed=seed,
+        client=client,
+        faults=faults,
+        step_by_step=step_by_step,
     )
     if workload.backlog is not None:
         cluster.keep_busy(workload.backlog_calls(seed), workload.backlog.depth, seconds)
@@ -111,6 +123,7 @@ class Cluster:
         seed: int,
         client: Client = IMPATIENT,
         faults: Faults = NO_FAULTS,
+        step_by_step: bool = False,
     ) -> None:
         if not 1 <= len(machines) <= REPLICAS_MAX:
             raise ValueError(f"a cluster must have 1 to {REPLICAS_MAX} machines, not {len(machines)}")
@@ -123,8 +136,9 @@ class Cluster:
         self._faults = faults
         self._jitter, self._aborts = Random(f"{seed} client"), Random(f"{seed} aborts")
         self._agenda = Agenda()
-        self._replicas = [
-            Replica(index, hardware, make, self._agenda, self._take, noise=_noise(seed, index), faults=faults)
+        kind = MessageReplica if step_by_step else CoastingReplica
+        self._replicas: list[Replica] = [
+            kind(index, hardware, make, self._agenda, self._ended, noise=_noise(seed, index), faults=faults)
             for index, (hardware, make) in enumerate(zip(machines, make_schedulers, strict=True))
         ]
         self._calls = calls
@@ -149,18 +163,28 @@ class Cluster:
     def run(self, until_s: float) -> None:
         """Go on until nothing is left to happen, or until ``until_s`` and as long as a promise can be kept still."""
         most_s = until_s + DRAIN_MAX_S
-        self.now = self._agenda.run(until_s, self.now)
-        while self._agenda and until_s < most_s and any(each.may_be_kept(until_s) for each in self._attempts()):
+        self._run(until_s)
+        while self._agenda and until_s < most_s and any(each.may_be_kept(until_s) for each in self._attempts(until_s)):
             until_s += DRAIN_LOOK_S
-            self.now = self._agenda.run(until_s, self.now)
+            self._run(until_s)
         self._close()
 
-    def _attempts(self) -> Iterator[Attempt]:
-        return (attempt for replica in self._replicas for attempt in replica.attempts.values())
+    def _run(self, until_s: float) -> None:
+        self.now = self._agenda.run(until_s, self.now)
+        for replica in self._replicas:
+            replica.settle(until_s)
+        self.now = max(self.now, *(replica.stepped_s for replica in self._replicas))
+
+    def _attempts(self, now: float) -> Iterator[Attempt]:
+        for replica in self._replicas:
+            replica.settle(now)
+            for attempt in replica.attempts.values():
+                replica.token_times(attempt)
+                yield attempt
 
     def _close(self) -> None:
         """Record the calls that have not come to their end: those with a scheduler, and those to be tried again."""
-        for attempt in self._attempts():
+        for attempt in self._attempts(self.now):
             self._recorder.ended(attempt, self.now, Outcome.UNFINISHED, "")
         for what in self._agenda.left():
             if isinstance(what, Attempt) and what.refused_s is not None:
@@ -186,17 +210,16 @@ class Cluster:
         attempt.sent_s = now
         replica = self._replicas[self._router.choose(now, attempt.call, self._replicas)]
         attempt.replica = replica.index
-        [answer] = replica.scheduler.submit(now, attempt.call.spec(attempt.number, now))
-        if not isinstance(answer, Rejected):
-            replica.attempts[attempt.request_id] = attempt
+        refused = replica.submit(now, attempt)
+        if refused is None:
             if self._faults.abort_share and self._aborts.random() < self._faults.abort_share:
                 stays_s = self._aborts.expovariate(1.0 / self._faults.abort_mean_s)
                 self._agenda.push(now + stays_s, CLIENT, self._leave, (replica, attempt.request_id))
-        elif answer.reason in _BUSY:
-            self._refused(now, attempt, Outcome.SHED, answer.reason, answer.retry_after_s)
+        elif refused.reason in _BUSY:
+            self._refused(now, attempt, Outcome.SHED, refused.reason, refused.retry_after_s)
         else:
-            self._end(now, attempt, Outcome.REFUSED, answer.reason)
-        self._take(replica, now, replica.scheduler.expire(now))  # who had to leave for it hears so at once
+            self._end(now, attempt, Outcome.REFUSED, refused.reason)
+        replica.tell(now)
         replica.go_on(now)
 
     def _send_again(self, now: float, refused: Attempt) -> None:
@@ -204,8 +227,7 @@ class Cluster:
 
     def _leave(self, now: float, what: tuple[Replica, str]) -> None:
         replica, request_id = what
-        if request_id in replica.attempts:
-            self._take(replica, now, replica.scheduler.abort(now, request_id))
+        replica.abort(now, request_id)
         replica.go_on(now)
 
     def _refused(
@@ -229,20 +251,8 @@ class Cluster:
             call = next(self._backlog)
             self._agenda.push(now + pause_s, CLIENT, self._send, Attempt.first(call, now + pause_s))
 
-    # The schedulers' news.
-
-    def _take(self, replica: Replica, now: float, events: list[Event]) -> None:
-        attempts = replica.attempts
-        for event in events:
-            if type(event) is TokenOut:  # nearly all are
-                attempts[event.request_id].token_times.append(now)
-            elif type(event) is Finished:
-                self._finished(now, attempts.pop(event.request_id), event)
-            elif type(event) is Demoted:
-                attempts[event.request_id].demoted = True
-
-    def _finished(self, now: float, attempt: Attempt, event: Finished) -> None:
-        attempt.cached_tokens = event.cached_tokens
+    def _ended(self, now: float, attempt: Attempt, event: Finished) -> None:
+        """An attempt that was taken in has come to an end."""
         outcome = _OUTCOMES[event.reason]
         if outcome is Outcome.SHED:
             self._refused(now, attempt, outcome, event.reason, event.retry_after_s)

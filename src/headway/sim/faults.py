@@ -83,6 +83,11 @@ class Slowness:
     def __post_init__(self) -> None:
         self._outliers = sorted(self.faults.outliers, key=lambda outlier: outlier.at_s, reverse=True)
 
+    @property
+    def is_uneven(self) -> bool:
+        """Whether a step may take longer than its like."""
+        return bool(self.faults.slow or self.faults.outliers)
+
     def factor(self, now: float) -> float:
         """For the step that begins ``now``; an outlier counts once."""
         factor = 1.0

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import dataclass, field
 from operator import sub
 
-from headway.policy.plan import DrawnToken
-from headway.sim.workload import BACKLOG_INDEX, STOP_TOKEN, Call
+from headway.sim.workload import BACKLOG_INDEX, Call
 
 
 @dataclass(slots=True, eq=False)
 class Attempt:
-    """Try ``number`` (from 0) of a call. ``token`` is what the executor draws ``output_tokens`` times, then ``stop``.
+    """Try ``number`` (from 0) of a call.
 
+    ``token_times``: when its tokens came. ``runs``: the same in short, of tokens that came one a step: the number of
+    the first, and of its step.
     ``replica``: where it was sent. ``refused_s``: when it was refused, for one that is to be followed by another.
-    Equal draws are one object: nobody changes them, and making them anew is what a simulated step would mostly do.
     """
 
     call: Call
@@ -22,14 +23,13 @@ class Attempt:
     arrived_s: float
     request_id: str
     output_tokens: int
-    token: DrawnToken
-    stop: DrawnToken
     sent_s: float = 0.0
     replica: int = 0
     refused_s: float | None = None
     demoted: bool = False
     cached_tokens: int = 0
-    token_times: list[float] = field(default_factory=list)
+    token_times: array[float] = field(default_factory=lambda: array("d"))
+    runs: list[tuple[int, int]] = field(default_factory=list)
 
     @classmethod
     def first(cls, call: Call, arrived_s: float | None = None) -> Attempt:
@@ -40,9 +40,7 @@ class Attempt:
 
     @classmethod
     def _make(cls, call: Call, number: int, arrived_s: float) -> Attempt:
-        request_id = f"{call.index}.{number}"
-        token, stop = DrawnToken(request_id, call.index + 1), DrawnToken(request_id, STOP_TOKEN)
-        return cls(call, number, arrived_s, request_id, call.size.output_tokens, token, stop)
+        return cls(call, number, arrived_s, f"{call.index}.{number}", call.size.output_tokens)
 
     def may_be_kept(self, now: float) -> bool:
         """Whether its promise can be kept still; False for one that was promised nothing."""

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from headway.policy.events import Event
-from headway.policy.plan import ExecutorInfo, StepPlan, StepResult
+from headway.policy.events import Demoted, Event, Finished, Rejected
+from headway.policy.plan import ExecutorInfo
 from headway.policy.request import Request
 from headway.policy.scheduler import Scheduler
-from headway.sim.agenda import FAULT, STEP_END, WAKE, Agenda
+from headway.sim.agenda import FAULT, WAKE, Agenda
 from headway.sim.faults import Faults, LostWorker, Slowness
 from headway.sim.hardware import Hardware
 from headway.sim.live import Attempt
 from headway.sim.workload import Call
+
+MakeScheduler = Callable[[ExecutorInfo], Scheduler]
+Ended = Callable[[float, Attempt, Finished], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,15 +34,12 @@ class View:
     prompt_tokens: int
 
 
-MakeScheduler = Callable[[ExecutorInfo], Scheduler]
-Take = Callable[["Replica", float, list[Event]], None]
+class Replica(ABC):
+    """Drives its scheduler as the server's driver does: a request is submitted when it comes, also while a step runs;
+    the next step is planned at the moment the last one has been applied.
 
-
-class Replica:
-    """Drives its scheduler exactly as the server's driver does: a request is submitted when it comes, also while a step
-    runs; the next step is planned at the moment the last one has been applied.
-
-    ``take`` is handed what the scheduler tells. ``attempts``: those that the scheduler has, by request id.
+    ``ended`` is told of attempts that were taken in and have come to an end. ``attempts``: those that the scheduler
+    has, by request id. Who looks at the scheduler calls ``settle`` before. How steps are run is left to who inherits.
     """
 
     def __init__(
@@ -47,7 +48,7 @@ class Replica:
         hardware: Hardware,
         make_scheduler: MakeScheduler,
         agenda: Agenda,
-        take: Take,
+        ended: Ended,
         *,
         noise: Random,
         faults: Faults,
@@ -57,73 +58,59 @@ class Replica:
         self.scheduler = make_scheduler(hardware.info)
         self.attempts: dict[str, Attempt] = {}
         self.steps = 0
+        self.stepped_s = 0.0  # when the last one ended
         self.worker_lost = False
         self._agenda = agenda
-        self._take = take
+        self._ended = ended
         self._noise = noise
         self._slowness = Slowness(faults)
-        self._in_flight: StepPlan | None = None
         self._wake_s = math.inf
         for lost in faults.lost:
             agenda.push(lost.at_s, FAULT, self._lose_worker, lost)
 
+    # What clients do.
+
+    def submit(self, now: float, attempt: Attempt) -> Rejected | None:
+        """Send an attempt here; why it was refused, if it was."""
+        self.settle(now)
+        [answer] = self.scheduler.submit(now, attempt.call.spec(attempt.number, now))
+        if isinstance(answer, Rejected):
+            return answer
+        self.attempts[attempt.request_id] = attempt
+        self._taken_in(attempt)
+        return None
+
+    def tell(self, now: float) -> None:
+        """Tell what came of it: who had to leave for a newcomer hears so at once."""
+        self._take(now, self.scheduler.expire(now))
+
+    def abort(self, now: float, request_id: str) -> None:
+        """The client has left, if its request is here still."""
+        self.settle(now)
+        if request_id in self.attempts:
+            self._take(now, self.scheduler.abort(now, request_id))
+
     def go_on(self, now: float) -> None:
-        """Begin a step if none is in flight and there is something to do. To be called after whatever happens here."""
-        if self._in_flight is not None or self.worker_lost:
-            return
-        scheduler = self.scheduler
-        plan = scheduler.plan(now)
-        self._take(self, now, scheduler.expire(now))
-        if plan is None:
-            deadline = scheduler.next_deadline_s()
+        """Begin a step if none is in flight and there is something to do. To be called after whatever happened here."""
+        if self.scheduler.in_flight is not None:
+            self._disturbed()
+        elif not self.worker_lost and not self._begin_step(now):
+            deadline = self.scheduler.next_deadline_s()
             if deadline is not None and deadline < self._wake_s:
                 self._wake_s = deadline
                 self._agenda.push(max(now, deadline), WAKE, self._wake, None)
-            return
-        step = scheduler.in_flight
-        assert step is not None, "a plan that is not in flight"
-        self._in_flight = plan
-        elapsed_s = self.hardware.step_s(step.shape) * self._slowness.factor(now)
-        if self.hardware.noise:
-            elapsed_s *= self._noise.lognormvariate(0.0, self.hardware.noise)
-        self._agenda.push(now + elapsed_s, STEP_END, self._end_step, (plan, elapsed_s))
-
-    def _end_step(self, now: float, step: tuple[StepPlan, float]) -> None:
-        plan, elapsed_s = step
-        if plan is not self._in_flight:
-            return  # the worker was lost, and the step with it
-        self._in_flight = None
-        self.steps += 1
-        attempt_of = self.attempts.get  # none for one that ended during the step
-        drawn = [
-            attempt.token if chunk.draw.output_index < attempt.output_tokens else attempt.stop
-            for chunk in plan.chunks
-            if chunk.draw is not None and (attempt := attempt_of(chunk.request_id)) is not None
-        ]
-        self._take(self, now, self.scheduler.apply(now, StepResult(plan.step_id, tuple(drawn), (), elapsed_s)))
-        self.go_on(now)
-
-    def _wake(self, now: float, _: Any) -> None:
-        self._wake_s = math.inf
-        if self.worker_lost:
-            self._take(self, now, self.scheduler.expire(now))
-        self.go_on(now)
-
-    def _lose_worker(self, now: float, lost: LostWorker) -> None:
-        self._in_flight = None
-        self.worker_lost = True
-        self._take(self, now, self.scheduler.executor_lost(now))
-        self._agenda.push(now + lost.down_s, FAULT, self._replace_worker, None)
-
-    def _replace_worker(self, now: float, _: Any) -> None:
-        self.worker_lost = False
-        self._take(self, now, self.scheduler.executor_lost(now, self.hardware.info))
-        self.go_on(now)
 
     # For who looks on.
 
+    def settle(self, now: float, *, with_now: bool = True) -> None:  # noqa: B027
+        """Bring the scheduler to where it is at this time: after a step that ends ``now``, or before."""
+
+    def token_times(self, attempt: Attempt) -> None:  # noqa: B027
+        """Bring the attempt's ``token_times`` up to date."""
+
     def view(self, now: float) -> View:
         """What is in the way of a request that came now."""
+        self.settle(now)
         scheduler, step = self.scheduler, self.scheduler.in_flight
         free_s = now
         if self.worker_lost:
@@ -145,3 +132,41 @@ class Replica:
         """How much of a call's prompt would be found in the cache here."""
         cache = self.scheduler.cache
         return len(cache.lookup(Request.new(call.spec(0, call.at_s), 0, call.at_s))) * cache.block_size
+
+    # Steps.
+
+    @abstractmethod
+    def _begin_step(self, now: float) -> bool:
+        """Plan a step and put its end on the agenda; False if there is nothing to do."""
+
+    def _disturbed(self) -> None:  # noqa: B027
+        """Somebody may have come or left while a step is in flight."""
+
+    def _taken_in(self, attempt: Attempt) -> None:  # noqa: B027
+        """The scheduler has it."""
+
+    def _take(self, now: float, events: list[Event]) -> None:
+        for event in events:
+            if type(event) is Finished:
+                attempt = self.attempts.pop(event.request_id)
+                attempt.cached_tokens = event.cached_tokens
+                self._ended(now, attempt, event)
+            elif type(event) is Demoted:
+                self.attempts[event.request_id].demoted = True
+
+    def _wake(self, now: float, _: Any) -> None:
+        self._wake_s = math.inf
+        if self.worker_lost:
+            self.tell(now)
+        self.go_on(now)
+
+    def _lose_worker(self, now: float, lost: LostWorker) -> None:
+        self.settle(now, with_now=False)
+        self.worker_lost = True
+        self._take(now, self.scheduler.executor_lost(now))
+        self._agenda.push(now + lost.down_s, FAULT, self._replace_worker, None)
+
+    def _replace_worker(self, now: float, _: Any) -> None:
+        self.worker_lost = False
+        self._take(now, self.scheduler.executor_lost(now, self.hardware.info))
+        self.go_on(now)

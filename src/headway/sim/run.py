@@ -30,6 +30,7 @@ def simulate(
     window: Window | None = None,
     keep_gaps: bool = True,
     timeline: Timeline | None = None,
+    step_by_step: bool = False,
     on_progress: Callable[[float], None] | None = None,
 ) -> Result:
     """Offer ``rate`` requests a second for ``seconds`` of virtual time to one machine, then let what is in come to its
@@ -46,6 +47,7 @@ def simulate(
         window=window,
         keep_gaps=keep_gaps,
         timeline=timeline,
+        step_by_step=step_by_step,
         on_progress=on_progress,
     )
 

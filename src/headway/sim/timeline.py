@@ -33,6 +33,7 @@ class Timeline:
     def look(self, now: float, replicas: Sequence[Replica]) -> None:
         """Take a sample of each. To be called ``every_s`` apart."""
         for replica in replicas:
+            replica.settle(now)
             scheduler = replica.scheduler
             step, pool = scheduler.in_flight, scheduler.cache.pool
             self.at_s.append(now)
