@@ -49,14 +49,16 @@ _ENGINES = (
     (r"vllm", "vllm"),
 )
 _EAGER_VLLM_UNTIL = 2023
+_OF_2024 = {"vllm": "vllm-2024", "trtllm": "trtllm-2024"}
+"""Runtimes before vLLM's V1 and TensorRT-LLM's PyTorch backend, both of 2025."""
 
 
 def engine_profile(engine: str, year: int | None) -> str | None:
     """The planner's profile for an engine as a table names it; None for one without. vLLM ran eagerly until 2023."""
-    for pattern, name in _ENGINES:
-        if re.search(pattern, engine.lower()):
-            return "eager-2023" if name == "vllm" and year is not None and year <= _EAGER_VLLM_UNTIL else name
-    return None
+    name = next((name for pattern, name in _ENGINES if re.search(pattern, engine.lower())), None)
+    if name == "vllm" and year is not None and year <= _EAGER_VLLM_UNTIL:
+        return "eager-2023"
+    return _OF_2024.get(name, name) if name is not None and year is not None and year <= 2024 else name
 
 
 _ENDED_BY_2023 = ("fastertransformer", "tgis")

@@ -62,6 +62,8 @@ def fragile_reasons(setup: Setup, room: Memory, load_share: float | None = None)
         found.append("mixture of experts: which experts a step touches, and how evenly, is a guess")
     if engine.eager:
         found.append(f"{engine.title}: host time rules, and differs between hosts")
+    if gpu.vendor == "AMD" and engine.since < "2025":
+        found.append(f"{engine.title} on AMD: published runs took up to 5 times as long as the same GPUs do since")
     if not gemm_is_measured(gpu, setup.precision):
         found.append(f"no measured rates of {setup.precision} products on {gpu.title}: flat shares of its data sheet")
     if setup.precision is Precision.INT4:

@@ -17,8 +17,7 @@ class Engine:
     one step at most. ``held_output``: share of its output's room that a running sequence holds on average: 0.5 where
     blocks are taken as they are needed, 1.0 where they are reserved.
 
-    Its kernels against those that were measured, factors on their time: ``quantised`` of 8- and 4-bit products,
-    ``kv_reads`` of decode attention, ``all_reduce``. ``eager``: launches every kernel from the host.
+    ``all_reduce``: times what the fastest kernels take over NVLink. ``eager``: launches every kernel from the host.
     ``since``: when engines of this kind came up. ``source``: where the numbers are from.
     """
 
@@ -37,8 +36,6 @@ class Engine:
     kv_share: float = 1.0
     max_sequences: int = 1024
     held_output: float = 0.5
-    quantised: float = 1.0
-    kv_reads: float = 1.0
     all_reduce: float = 1.0
     eager: bool = False
 

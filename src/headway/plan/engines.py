@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from headway.plan.engine import Engine
 from headway.plan.errors import PlanError
 
@@ -22,50 +24,76 @@ HEADWAY = Engine(
 
 VLLM = Engine(
     name="vllm",
-    title="vLLM (V1, CUDA graphs)",
-    since="2024",
+    title="vLLM (V1: CUDA graphs, scheduler beside the GPU)",
+    since="2025",
     layer_s=12e-6,
     step_s=0.4e-3,
-    sequence_s=2e-6,
-    request_s=10e-3,
+    sequence_s=7e-6,
+    request_s=20e-3,
     utilisation=0.9,
     other_bytes=1.3e9,
     block_tokens=16,
     max_step_tokens=8192,
-    source="memory: KV blocks reported by five runs of vLLM 0.15 and 0.19 on H100 and RTX 4090",
+    source="times: 57 published points of dense models (InferenceX, NVIDIA, vLLM blog; 0.12 and later); memory: KV "
+    "blocks that five runs of vLLM 0.15 and 0.19 on H100 and RTX 4090 reported",
+)
+
+VLLM_2024 = replace(
+    VLLM,
+    name="vllm-2024",
+    title="vLLM (V0: CUDA graphs, scheduler between steps)",
+    since="2024",
+    layer_s=26e-6,
+    step_s=1.5e-3,
+    sequence_s=50e-6,
+    max_sequences=256,
+    all_reduce=2.0,
+    source="times: 70 published points of dense models on NVIDIA GPUs (Argonne, dstack; 2024)",
 )
 
 SGLANG = Engine(
     name="sglang",
     title="SGLang (CUDA graphs, overlap scheduler)",
-    since="2024",
+    since="2025",
     layer_s=12e-6,
-    step_s=0.4e-3,
-    sequence_s=2e-6,
-    request_s=10e-3,
+    step_s=1.0e-3,
+    sequence_s=7e-6,
+    request_s=20e-3,
     utilisation=0.9,
     other_bytes=1.3e9,
     block_tokens=1,
     max_step_tokens=8192,
-    source="as vllm; memory: its default mem_fraction_static",
+    source="as vllm; time of a step: 20 published points of one publisher (NVIDIA), which spread widely",
 )
 
 TRTLLM = Engine(
     name="trtllm",
-    title="TensorRT-LLM (in-flight batching)",
-    since="2024",
-    layer_s=12e-6,
-    step_s=0.3e-3,
+    title="TensorRT-LLM (in-flight batching, overlap scheduler)",
+    since="2025",
+    layer_s=4e-6,
+    step_s=0.4e-3,
     sequence_s=2e-6,
-    request_s=5e-3,
+    request_s=20e-3,
     utilisation=1.0,
     other_bytes=1.5e9,
     block_tokens=64,
     max_step_tokens=8192,
-    source="memory: 90 % of what weights and activations leave free, reserved for whole outputs (its defaults)",
+    source="times: 123 published points of dense models (TensorRT-LLM docs 1.0, InferenceX, NVIDIA, NIM); memory: its "
+    "defaults, 90 % of what weights and activations leave free, reserved for whole outputs",
     kv_share=0.9,
     max_sequences=2048,
     held_output=1.0,
+)
+
+TRTLLM_2024 = replace(
+    TRTLLM,
+    name="trtllm-2024",
+    title="TensorRT-LLM of 2024 (C++ runtime, in-flight or static batches)",
+    since="2024",
+    layer_s=30e-6,
+    sequence_s=6e-6,
+    all_reduce=1.5,
+    source="times: 228 published points of dense models (TensorRT-LLM docs 0.9 and 0.14, Argonne); memory as trtllm",
 )
 
 FASTERTRANSFORMER = Engine(
@@ -101,7 +129,7 @@ EAGER_2023 = Engine(
 )
 
 ENGINES: dict[str, Engine] = {
-    each.name: each for each in (HEADWAY, VLLM, SGLANG, TRTLLM, FASTERTRANSFORMER, EAGER_2023)
+    each.name: each for each in (HEADWAY, VLLM, VLLM_2024, SGLANG, TRTLLM, TRTLLM_2024, FASTERTRANSFORMER, EAGER_2023)
 }
 """By name."""
 

@@ -103,7 +103,7 @@ class GpuMachine:
     _attention: Attention
     _all_reduce: AllReduceTime
     _matrices: tuple[Matrix, ...]
-    _factor: float = 1.0
+    _reduce_factor: float = 1.0
     _context_s: float = 0.0
     _windows: tuple[tuple[float, int], ...] = ()
     _attention_start_s: float = 0.0
@@ -113,11 +113,11 @@ class GpuMachine:
     def __post_init__(self) -> None:
         setup = self.setup
         model, tp = setup.model, setup.tp
-        bandwidth = setup.gpu.bandwidth * self._attention.decode_memory / setup.engine.kv_reads
+        bandwidth = setup.gpu.bandwidth * self._attention.decode_memory
         self._context_s = model.kv_bytes_per_token(setup.kv_precision, tp) / bandwidth
         layer_s = model.kv_bytes(1, setup.kv_precision, tp) / model.layers / bandwidth
         self._windows = tuple((layers * layer_s, positions) for layers, positions in model.windows)
-        self._factor = setup.engine.quantised if setup.precision.computes_as.bytes < Precision.BF16.bytes else 1.0
+        self._reduce_factor = setup.engine.all_reduce if setup.gpu.link.kind != "pcie" else 1.0
         self._attention_start_s = model.layers * self._attention.start_s
 
     @property
@@ -188,9 +188,14 @@ class GpuMachine:
         """All layers for ``tokens`` tokens, without attention and the output head."""
         model, engine = self.setup.model, self.setup.engine
         seconds = sum(matrix.count * self.product_s(matrix, tokens) for matrix in self._matrices if not matrix.sampled)
-        size = tokens * model.hidden * 2.0
-        seconds += model.layers * (engine.layer_s + ELEMENTWISE_MOVES * size / self.setup.gpu.bandwidth)
-        return seconds + 2 * model.layers * engine.all_reduce * self._all_reduce.seconds(size)
+        moved = ELEMENTWISE_MOVES * tokens * model.hidden * 2.0
+        seconds += model.layers * (engine.layer_s + moved / self.setup.gpu.bandwidth)
+        return seconds + self.all_reduces_s(tokens)
+
+    def all_reduces_s(self, tokens: int) -> float:
+        """Two in each layer."""
+        size = tokens * self.setup.model.hidden * 2.0
+        return 2 * self.setup.model.layers * self._reduce_factor * self._all_reduce.seconds(size)
 
     def product_s(self, matrix: Matrix, tokens: int) -> float:
         """Of one layer."""
@@ -198,10 +203,10 @@ class GpuMachine:
         if matrix.name == "router":
             return self._head.seconds(tokens, matrix.inputs, matrix.outputs)
         if not matrix.experts or experts is None:
-            return self._factor * self._products.seconds(tokens, matrix.inputs, matrix.outputs)
+            return self._products.seconds(tokens, matrix.inputs, matrix.outputs)
         touched = distinct_experts(experts.count, experts.active, tokens)
         rows = tokens * experts.active * EXPERT_IMBALANCE
-        return self._factor * self._products.seconds(rows, matrix.inputs, matrix.outputs, touched)
+        return self._products.seconds(rows, matrix.inputs, matrix.outputs, touched)
 
     def head_s(self, sequences: int) -> float:
         """The output head, for sequences that draw a token."""
