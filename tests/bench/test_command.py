@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from headway.bench.export import read_run
+from headway.bench.export import read_run, write_file
 from headway.cli import main
 from tests.bench.api_server import ApiServer, api_server
 
@@ -28,6 +29,35 @@ def test_what_does_not_fit_together_is_one_line(
     assert main(["bench", "127.0.0.1:9", *options]) == 2
     [line] = capsys.readouterr().err.strip().splitlines()
     assert words in line
+
+
+@pytest.mark.parametrize("option", ["--json", "--html", "--csv", "--requests"])
+def test_what_cannot_be_written_is_said_before_an_hour_of_measuring(
+    option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path, words in ((tmp_path, "is a directory"), (tmp_path / "no" / "run", f"no directory {tmp_path / 'no'}")):
+        assert main(["bench", "127.0.0.1:9", option, str(path)]) == 2
+        [line] = capsys.readouterr().err.strip().splitlines()
+        assert f"{option} {path} can't be written: " in line
+        assert words in line
+
+
+def test_a_pipe_is_written_to_and_not_replaced(tmp_path: Path) -> None:
+    """As ``--json /dev/null`` by root: a file in its place would break everybody else's."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        write_file(pipe, [b"figures"])
+        assert os.read(reader, 100) == b"figures"
+    finally:
+        os.close(reader)
+    assert pipe.is_fifo()
+
+
+def test_a_key_file_that_is_not_there_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "127.0.0.1:9", "--key-file", "/nowhere/key"]) == 2
+    assert capsys.readouterr().err == "headway: key file /nowhere/key can't be read: No such file or directory\n"
 
 
 def test_a_key_that_no_header_takes_is_one_line(

@@ -13,7 +13,7 @@ from headway.bench.window import Window
 from headway.policy.slo import Objective
 from tests.bench.made_records import failure, reply
 
-WINDOW = Window(0.0, 1000.0)
+WINDOW = Window(0.0, 1000.0, 1000.0)
 
 
 def said(
@@ -52,6 +52,7 @@ def test_a_good_run_is_not_doubted() -> None:
         ),
         ({"usage_prompt": 10, "usage_cached": 5}, "50% of the prompt tokens came from the server's prefix cache"),
         ({"is_counted": False, "usage_completion": 10}, "100 of 100 replies came in chunks of unknown numbers"),
+        ({"service_tier": "flex"}, "100 of 100 requests were served as flex, which they had not asked for"),
     ],
 )
 def test_a_doubt(fields: dict[str, Any], line: str) -> None:
@@ -62,11 +63,12 @@ def test_a_doubt(fields: dict[str, Any], line: str) -> None:
 def test_what_is_meant_is_not_doubted() -> None:
     assert said(replies(max_tokens=64), exact_output=False) == []
     assert said(replies(usage_cached=9), expects_cached=True) == []
+    assert said(replies(asked_tier="flex", service_tier="flex")) == []
     assert said(replies(usage_completion=10, usage_prompt=10)[:98] + replies(2, max_tokens=64)) == []
 
 
 def test_a_short_window_and_requests_that_never_ended() -> None:
-    assert said(replies(), window=Window(0.0, 1000.0, "too short"))[0] == "the window is too short"
+    assert said(replies(), window=Window(0.0, 1000.0, 1000.0, "too short"))[0] == "the window is too short"
     (cut,) = said(replies() + [failure(1.0, Outcome.CUT)] * 3)
     assert cut.startswith("3 of 103 requests were still under way")
 

@@ -25,6 +25,8 @@ from headway.cli import main
 from tests.bench.api_server import MODEL, ApiServer, api_server
 
 CALLS = "synthetic:in=8,out=6"
+NAME_TOO_LONG = f"{'n' * 250}.json"
+"""For the file that is written beside it first: that is only seen when it is written."""
 
 
 @pytest.fixture(autouse=True)
@@ -171,7 +173,7 @@ def test_files_that_cannot_be_written_lose_nothing(
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     (tmp_path / "store").mkdir()
     with api_server(ApiServer()) as server:
-        status = bench(server, "--store", str(tmp_path / "store"), "--json", str(tmp_path / "no/such/run.json"))
+        status = bench(server, "--store", str(tmp_path / "store"), "--json", str(tmp_path / NAME_TOO_LONG))
     assert status == 1
     said = capsys.readouterr().err.strip().splitlines()
     assert [line.startswith("headway: ") for line in said] == [True, True, True]

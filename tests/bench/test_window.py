@@ -39,6 +39,7 @@ def test_a_closed_loop_is_steady_after_its_ramp(ramp_s: float | None, start_s: f
 def test_a_run_that_is_too_short_is_taken_whole_and_says_what_would_do() -> None:
     window = steady_window(OpenLoop(rate=1, seconds=10), [reply(1.0, 6.0), reply(6.0, 6.0)])
     assert window.span_s == (0.0, 12.0)
+    assert window.offered_s == 10.0
     assert window.is_whole
     assert window.warning is not None
     assert "6 s fill up and 6 s drain" in window.warning
@@ -51,6 +52,18 @@ def test_a_window_is_never_empty(stopped_s: float | None) -> None:
         for records in ([], [reply(0.0, 50.0)], [failure(0.0, Outcome.CONNECT)]):
             window = steady_window(load, records, stopped_s=stopped_s)
             assert window.end_s > window.start_s >= 0.0
+            assert 0.0 < window.offered_s <= window.end_s - window.start_s
+
+
+def test_in_overload_what_is_offered_is_not_divided_by_the_time_that_the_queue_takes_to_drain() -> None:
+    """Requests wait ever longer, so that no part of the level is steady: 8 a second looked like 4, and goodput too."""
+    records = [reply(at / 8, 0.1 + at / 8) for at in range(240)]
+    window = steady_window(OpenLoop(rate=8, seconds=30), records)
+    assert window.is_whole
+    assert window.end_s > 59.0
+    figures = measure(records, window.span_s, {}, offered_s=window.offered_s)[0]
+    assert figures.request_rate == figures.goodput == 8.0
+    assert figures.completed_rate == pytest.approx(4.0, rel=0.05)
 
 
 def test_a_start_burst_inside_the_window_would_be_the_p99() -> None:

@@ -18,7 +18,7 @@ from headway.bench import shelf
 from headway.bench.compare import compare as compare_runs
 from headway.bench.export import ExportError, run_to_json, write_file, write_run
 from headway.bench.figures import Run
-from headway.bench.given import CALLS, PROMISE, RESULTS, SERVER, key_of, objectives_of, seed_of
+from headway.bench.given import CALLS, PROMISE, RESULTS, SERVER, check_outputs, key_of, objectives_of, seed_of
 from headway.bench.keeper import Files
 from headway.bench.loads import Arrivals, ClosedLoop, Load, OpenLoop
 from headway.bench.report.html import page
@@ -94,7 +94,8 @@ def bench(
         Requests a second, whatever becomes of them (open loop). Several levels: 1,2,4,8. With --arrivals trace, 0 is
         the trace's own rate.
     concurrency
-        Requests at once; where one ends the next begins (closed loop). Several levels: 1,4,16.
+        Requests at once; where one ends the next begins (closed loop). Several levels: 1,4,16. With
+        neither this nor --rate: 1.
     arrivals
         poisson, constant, gamma (bursts, see --cv) or trace (the workload's own times).
     cv
@@ -134,7 +135,8 @@ def bench(
     requests_file
         Write every request to this file, as JSON lines, or as CSV if its name ends so.
     store
-        Where runs are kept, for `headway bench list`, show and compare; none: nowhere.
+        File that runs are kept in, for `headway bench list`, show and compare; none: nowhere. If not given:
+        headway/bench.sqlite in $XDG_DATA_HOME, or in ~/.local/share.
     note
         Kept with the run.
     no_scrape
@@ -161,6 +163,7 @@ def bench(
             scrapes=not no_scrape,
             note=note,
         )
+        check_outputs({"--json": json_file, "--html": html_file, "--csv": csv_file, "--requests": requests_file})
         files = Files(
             json=json_file,
             html=html_file,
@@ -168,7 +171,7 @@ def bench(
             requests=requests_file,
             store=None if store == "none" else Path(store) if store else default_path(),
         )
-    except (ValueError, OSError) as error:
+    except ValueError as error:
         return _refuse(str(error))
     return run_session(session, files, quiet=quiet)
 
@@ -225,7 +228,13 @@ StoreOption = Annotated[Path | None, Parameter(name="--store")]
 
 @app.command(name="list")
 def list_runs(*, store: StoreOption = None) -> int:
-    """List the runs that are kept, the latest first."""
+    """List the runs that are kept, the latest first. Levels: ✓ kept the promise, ✗ missed it, ? undecided, ! not valid.
+
+    Parameters
+    ----------
+    store
+        File that runs are kept in, if not the usual one.
+    """
     return _on_shelf(lambda: Console().print(shelf.run_list(_runs(store or default_path()))))
 
 
@@ -245,7 +254,7 @@ def show(
     run
         Its id, the first letters of it, or latest; or the file it was written to.
     store
-        Where runs are kept.
+        File that runs are kept in, if not the usual one.
     html_file
         Write a report to this file.
     json_file
@@ -277,7 +286,7 @@ def compare(before: str, after: str, /, *, store: StoreOption = None) -> int:
     after
         Another one.
     store
-        Where runs are kept.
+        File that runs are kept in, if not the usual one.
     """
 
     def do() -> None:

@@ -137,7 +137,7 @@ def _said(body: bytes) -> str:
         message = msgspec.json.decode(body)["error"]["message"]
     except (*UNREADABLE, KeyError, TypeError):
         return ""
-    return f": {' '.join(str(message).split())[:SAID_MAX]}"
+    return f": {' '.join(str(message).split())[:SAID_MAX].rstrip('.')}"
 
 
 def _text(target: Target, path: str, timeout_s: float) -> str | None:

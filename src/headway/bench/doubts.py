@@ -17,6 +17,9 @@ MISMATCH_MAX = 0.02
 CACHED_MAX = 0.1
 """Share of prompt tokens found in the server's prefix cache that a workload of fresh prompts may have."""
 CUT_MAX = 0.01
+DEMOTED_MAX = 0.01
+FLEX = ("flex", "batch")
+"""What asks for the tier that is served in what the others leave."""
 P95_SAMPLES_MIN = 72
 """Fewer values don't bound a p95 from above."""
 
@@ -43,6 +46,7 @@ def doubts(
         None if expects_cached else _cached(whole),
         _chunks(whole),
         _cut(within),
+        _demoted(within),
     ]
     return [each for each in chain(found, *map(_samples, _told_apart(figures))) if each]
 
@@ -117,6 +121,17 @@ def _cut(within: Sequence[Record]) -> str | None:
         return None
     return (
         f"{cut} of {len(within)} requests were still under way when the run ended; those not late by then don't count"
+    )
+
+
+def _demoted(within: Sequence[Record]) -> str | None:
+    """Their latencies look like a broken promise where none was made."""
+    demoted = sum(each.service_tier == "flex" and each.asked_tier not in FLEX for each in within)
+    if _share(demoted, len(within)) <= DEMOTED_MAX:
+        return None
+    return (
+        f"{demoted} of {len(within)} requests were served as flex, which they had not asked for: late rather than "
+        "refused, as those that name no tier may be; with class=NAME the workload asks for the tier of a class"
     )
 
 

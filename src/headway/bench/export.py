@@ -127,9 +127,14 @@ def write_out(data: bytes) -> None:
 
 
 def write_file(path: Path, parts: Iterable[bytes]) -> None:
-    """Beside its place first, then moved there: a full disk does no harm to what was there. Raises ``ExportError``."""
+    """Beside its place first, then moved there: a full disk does no harm to what was there. A device or a pipe
+    (``/dev/null``, ``>(gzip)``) is written to, and not replaced by a file. Raises ``ExportError``."""
     beside: str | None = None
     try:
+        if path.exists() and not path.is_file():
+            with path.open("wb") as file:
+                file.writelines(parts)
+            return
         handle, beside = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
         with os.fdopen(handle, "wb") as file:
             file.writelines(parts)

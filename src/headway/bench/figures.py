@@ -15,7 +15,7 @@ DEFINITIONS = {
     "stall": "worst gap of a request",
     "queue": "waiting time that the server reports",
     "attainment": "requests in SLO / requests sent; refused, failed and timed-out ones are misses",
-    "goodput": "requests in SLO a second of the window",
+    "goodput": "requests in SLO a second of the window, as far as requests were to be sent in it",
     "throughput": "output tokens that came in the window, a second",
 }
 
@@ -44,7 +44,9 @@ class ClassFigures(msgspec.Struct, kw_only=True):
     """Of one class, or of all together (``name`` is then empty). Counts are of requests intended in the window.
 
     ``misses``: those not in SLO by cause: an ``Outcome``, or ``ttft``, ``itl``, ``e2e``: the first part broken.
-    ``attainment_low`` to ``attainment_high``: Wilson 95 % interval. Rates are per second of the window.
+    ``attainment_low`` to ``attainment_high``: Wilson 95 % interval. Rates are per second of the window;
+    those of requests sent and in SLO per second of it in which requests were to be sent, which is less only where a
+    level was too short to be measured but whole.
     """
 
     name: str

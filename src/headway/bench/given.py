@@ -23,12 +23,36 @@ SEEDS = 1_000_000
 
 
 def key_of(path: Path | None, variable: str = KEY_VARIABLE) -> str | None:
-    """From the file, else from the environment; None: there is none. Raises ValueError or OSError."""
-    text = os.environ.get(variable, "") if path is None else path.read_text(encoding="utf-8")
+    """From the file, else from the environment; None: there is none. Raises ValueError."""
+    try:
+        text = os.environ.get(variable, "") if path is None else path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ValueError(f"key file {path} can't be read: {error.strerror}") from None
     key = text.strip()
     if not (key.isascii() and key.isprintable()) or " " in key:
         raise ValueError("a key is one line of plain letters, digits and signs, without spaces")
     return key or None
+
+
+def check_outputs(paths: Mapping[str, Path | None]) -> None:
+    """``paths`` by the option that named them. A run may take an hour: what surely can't be written at its end is said
+    before it. Raises ValueError."""
+    for option, path in paths.items():
+        why = _hindrance(path) if path is not None and path != Path("-") else None
+        if why:
+            raise ValueError(f"{option} {path} can't be written: {why}")
+
+
+def _hindrance(path: Path) -> str | None:
+    try:
+        if path.is_dir():
+            return "it is a directory; name a file in it"
+        if not path.parent.is_dir():
+            return f"there is no directory {path.parent}"
+        is_replaced = path.is_file() or not path.exists()
+    except OSError as error:
+        return error.strerror
+    return None if not is_replaced or os.access(path.parent, os.W_OK) else f"nothing may be written in {path.parent}"
 
 
 def seed_of(given: int | None) -> int:

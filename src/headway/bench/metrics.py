@@ -26,13 +26,18 @@ def measure(
     window_s: tuple[float, float],
     objectives: Mapping[str, Objective],
     default: Objective = NO_PROMISE,
+    *,
+    offered_s: float | None = None,
 ) -> list[ClassFigures]:
-    """The figures of all together, then of each class that has a name."""
+    """The figures of all together, then of each class that has a name. ``offered_s``: for how long of the window
+    requests were to be sent, if not for all of it; rates of those are over that time."""
     judge = Judge(objectives, default)
+    offered_s = window_s[1] - window_s[0] if offered_s is None else offered_s
     names = sorted({each.service_class for each in records if each.service_class})
-    figures = [_figures("", records, window_s, judge)]
+    figures = [_figures("", records, window_s, offered_s, judge)]
     for name in names:
-        figures.append(_figures(name, [each for each in records if each.service_class == name], window_s, judge))
+        of_class = [each for each in records if each.service_class == name]
+        figures.append(_figures(name, of_class, window_s, offered_s, judge))
     return figures
 
 
@@ -42,10 +47,12 @@ def in_window(records: Sequence[Record], window_s: tuple[float, float]) -> list[
     return sorted((each for each in records if start_s <= each.intended_s < end_s), key=lambda each: each.intended_s)
 
 
-def _figures(name: str, records: Sequence[Record], window_s: tuple[float, float], judge: Judge) -> ClassFigures:
+def _figures(
+    name: str, records: Sequence[Record], window_s: tuple[float, float], offered_s: float, judge: Judge
+) -> ClassFigures:
     start_s, end_s = window_s
     seconds = end_s - start_s
-    assert seconds > 0.0, window_s
+    assert 0.0 < offered_s <= seconds, (window_s, offered_s)
     verdicts = [(each, judge(each)) for each in in_window(records, window_s)]
     asked = [each for each, verdict in verdicts if verdict is not None]
     causes = Counter(verdict for _, verdict in verdicts if verdict is not None)
@@ -59,9 +66,9 @@ def _figures(name: str, records: Sequence[Record], window_s: tuple[float, float]
         ok=len(whole),
         good=good,
         misses=dict(sorted(causes.items())),
-        request_rate=len(asked) / seconds,
+        request_rate=len(asked) / offered_s,
         completed_rate=sum(each.is_ok and start_s <= each.ended_s < end_s for each in records) / seconds,
-        goodput=good / seconds,
+        goodput=good / offered_s,
         throughput=sum(tokens_between(each, start_s, end_s) for each in records) / seconds,
         prompt_tokens=sum(each.prompt_tokens if each.usage_prompt is None else each.usage_prompt for each in whole),
         output_tokens=sum(each.tokens for each in whole),

@@ -65,7 +65,9 @@ class Record(msgspec.Struct, kw_only=True):
     status: int | None = None
     code: str | None = None
     error: str | None = None
+    asked_tier: str | None = None
     service_tier: str | None = None
+    """That the reply names; ``asked_tier`` is what the request did."""
     finish_reason: str | None = None
     conversation: int | None = None
     turn: int = 0

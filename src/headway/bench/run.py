@@ -123,7 +123,7 @@ def _measured(
     ramped_s = max((each.ramped_s or 0.0 for each in stats), default=0.0)
     warm_up_s = max(setting.warm_up_s, ramped_s)
     window = steady_window(load, records, stopped_s=stopped_s, warm_up_s=warm_up_s)
-    classes = measure(records, window.span_s, setting.objectives, setting.default)
+    classes = measure(records, window.span_s, setting.objectives, setting.default, offered_s=window.offered_s)
     if not setting.dialect.is_streaming:
         for figures in classes:
             figures.latencies = {name: each for name, each in figures.latencies.items() if name in OF_WHOLE_REPLIES}

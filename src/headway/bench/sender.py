@@ -148,6 +148,7 @@ class Sender:
             status=reading.status,
             code=reading.code,
             error=reading.error,
+            asked_tier=call.tier,
             service_tier=reading.service_tier,
             finish_reason=reading.finish_reason,
             conversation=index if call.turns or turn else None,

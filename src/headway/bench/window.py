@@ -23,10 +23,12 @@ _NO_LIFE = (Outcome.REFUSED, Outcome.CONNECT, Outcome.CLIENT, Outcome.CUT)
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """From ``start_s`` to ``end_s`` of a run. ``warning``: why nothing could be cut; the window is then all of it."""
+    """From ``start_s`` to ``end_s`` of a run. ``warning``: why nothing could be cut; the window is then all of it, with
+    the time after the load in which it drains. ``offered_s``: for how long of it requests were to be sent."""
 
     start_s: float
     end_s: float
+    offered_s: float
     warning: str | None = None
 
     @property
@@ -48,11 +50,13 @@ def steady_window(
     ramp_s = (load.ramp_s or 0.0) if isinstance(load, ClosedLoop) else 0.0
     head_s, tail_s = max(life_s, ramp_s, warm_up_s), life_s
     if end_s - tail_s - head_s >= end_s * WINDOW_SHARE_MIN and end_s > 0.0:
-        return Window(head_s, end_s - tail_s)
+        return Window(head_s, end_s - tail_s, end_s - tail_s - head_s)
     seconds = (head_s + tail_s) / (1.0 - WINDOW_SHARE_MIN)
+    whole_s = max([end_s, 1e-9, *(each.ended_s for each in records)])
     return Window(
         0.0,
-        max([end_s, 1e-9, *(each.ended_s for each in records)]),
+        whole_s,
+        end_s or whole_s,
         f"too short for a steady window: {end_s:.3g} s, of which {head_s:.3g} s fill up and {tail_s:.3g} s drain; "
         f"all of it was measured. Run it for {seconds:.3g} s or longer",
     )
