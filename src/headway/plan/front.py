@@ -13,7 +13,7 @@ from headway.plan.errors import PlanError
 from headway.plan.outcome import FrontPoint
 from headway.plan.question import Question
 from headway.plan.steady import closed_loop
-from headway.plan.steptime import GpuMachine, machine
+from headway.plan.steptime import machine
 
 CONCURRENCIES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
@@ -25,7 +25,7 @@ def front(candidates: Iterable[Candidate], question: Question) -> tuple[FrontPoi
     output = max(2, round(sum(call.size.output_tokens for call in calls) / len(calls)))
     points: list[FrontPoint] = []
     for candidate in candidates:
-        points += _points(machine(candidate.setup), prompt, output)
+        points += _points(candidate, prompt, output)
     return undominated(points)
 
 
@@ -37,11 +37,11 @@ def undominated(points: Sequence[FrontPoint]) -> tuple[FrontPoint, ...]:
     return tuple(kept)
 
 
-def _points(machine: GpuMachine, prompt: int, output: int) -> Iterable[FrontPoint]:
-    setup = machine.setup
+def _points(candidate: Candidate, prompt: int, output: int) -> Iterable[FrontPoint]:
+    setup = candidate.setup
     for concurrency in CONCURRENCIES:
         try:
-            steady = closed_loop(machine, concurrency, prompt, output)
+            steady = closed_loop(machine(setup), concurrency, prompt, output)
         except PlanError:
             return
         if steady.limit != "load":
