@@ -111,7 +111,7 @@ class Live:
             self._screen = Screen(self._table(), console=self._console, auto_refresh=False, transient=False)
             self._screen.start()
         else:
-            self._console.print(f"{self._name}: {self._seconds:g} s", highlight=False, markup=False)
+            self._console.print(f"{self._name}: {round(self._seconds, 1):g} s", highlight=False, markup=False)
         return self
 
     def __exit__(

@@ -167,7 +167,7 @@ def _measure(
     session: Session, setting: Setting, console: Console, stop: asyncio.Event
 ) -> Callable[[Load, int], asyncio.Future[tuple[Level, list[Record]]]]:
     async def measure(load: Load, number: int) -> tuple[Level, list[Record]]:
-        with Live(console, load.name, setting.objectives, load.seconds) as live:
+        with Live(console, load.name, setting.objectives, load.seconds, default=setting.default) as live:
             return await run_level(setting, load, seed=session.level_seed(number), live=live, stop=stop)
 
     return lambda load, number: asyncio.ensure_future(measure(load, number))
