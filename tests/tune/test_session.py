@@ -11,9 +11,11 @@ from types import SimpleNamespace
 import pytest
 
 from headway.bench.figures import Level
+from headway.bench.live import Live
 from headway.bench.loads import Load
 from headway.bench.processes import ProcessError
 from headway.bench.record import Record
+from headway.bench.run import Setting
 from headway.bench.store import Store
 from headway.cli import main
 from headway.policy.slo import Objective
@@ -98,15 +100,37 @@ def test_where_nothing_was_measured_it_says_why(
     assert capsys.readouterr().err == "headway: 1 minutes are over\n"
 
 
+def test_a_probe_is_shown_against_its_promise_while_it_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Most workloads name no class: their requests are held to that of --class, on the screen too."""
+    server = FakeServer(PROMISE)
+
+    async def run_level(_: Setting, load: Load, *, live: Live, **__: object) -> Measured:
+        level, records = await server.measure(load, 0)
+        for record in records[:20]:
+            live.add(record)
+        live.tick(load.seconds)
+        return level, records
+
+    monkeypatch.setattr(session, "run_level", run_level)
+    given = ("--workload", "synthetic:in=8,out=6", "--seconds", "10", "--ttft", "1000", "--itl", "50", "--no-rate")
+    with api_server(ApiServer()) as api:
+        assert main(["tune", api.url, *given, "--store", "none"]) == 0
+    (shown, *_) = [line for line in capsys.readouterr().err.splitlines() if " ok, " in line]
+    assert " / 1.00 s, ITL " in shown
+    assert " / 50 ms, in SLO 100 %" in shown
+
+
 def test_figures_that_cannot_be_written_where_they_should_be_are_written_elsewhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The store had the levels, but not what followed from them."""
-    assert tune(monkeypatch, FakeServer(PROMISE).measure, "--json", str(tmp_path / "nowhere" / "tune.json")) == 1
+    assert tune(monkeypatch, FakeServer(PROMISE).measure, "--json", str(tmp_path / f"{'n' * 250}.json")) == 1
     [rescued] = (tmp_path / "temporary").glob("headway-tune-*.json")
     assert json.loads(rescued.read_text())["batch"]["load"] == 80
     said = capsys.readouterr().err
-    assert "nowhere/tune.json can't be written" in said
+    assert "nnn.json can't be written: File name too long" in said
     assert str(rescued) in said
 
 

@@ -12,7 +12,7 @@ from typing import Annotated
 
 from cyclopts import App, Group, Parameter
 
-from headway.bench.given import CALLS, PROMISE, RESULTS, SERVER, key_of, objectives_of, seed_of
+from headway.bench.given import CALLS, PROMISE, RESULTS, SERVER, check_outputs, key_of, objectives_of, seed_of
 from headway.bench.loads import CONCURRENCY_MAX, ClosedLoop
 from headway.bench.session import EXIT_USAGE, Session
 from headway.bench.store import default_path
@@ -142,6 +142,7 @@ def tune(
     try:
         if command is not None and admin_url is not None:
             raise ValueError("give --command (the server is started anew) or --admin-url (it goes on), not both")
+        check_outputs({"--json": json_file, "--html": html_file})
         plan = _plan(max_batch, probes, seconds, minutes, _tokens(command, admin_url, tokens))
         asked = Asked(
             session=Session(
@@ -163,7 +164,7 @@ def tune(
             html=html_file,
             store=None if store == "none" else Path(store) if store else default_path(),
         )
-    except (ValueError, OSError) as error:
+    except ValueError as error:
         print(f"headway: {error}", file=sys.stderr)
         return EXIT_USAGE
     return run_tune(asked, quiet=quiet)
