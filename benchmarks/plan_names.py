@@ -30,6 +30,12 @@ GPUS: dict[str, tuple[str, str]] = {
 }
 """By name in a table: name in the catalogue, and why, where the table leaves a choice."""
 
+
+def gpu_name(text: str) -> str:
+    """One name for one GPU, however a table writes it: the catalogue's, where it is listed."""
+    return GPUS.get(text, (text, ""))[0]
+
+
 ODD_GPUS = {
     "power-capped": "the H100's own figures repeated (TPOT) or times 1.3 (prefill), not a measurement",
     "MaxQ": "runs below the power of its data sheet",

@@ -21,8 +21,7 @@ from benchmarks.plan_calibrated import Outcome, Pair, all_others, two_points
 from benchmarks.plan_held import banded, bands_toml, fit_bands, is_for_bands, left_out
 from benchmarks.plan_point import Point, Skipped
 from benchmarks.plan_predict import Prediction, Predictor, Unpredictable
-from benchmarks.plan_refit import left_out as refit_left_out
-from benchmarks.plan_refit import table
+from benchmarks.plan_refit import Refit
 from benchmarks.plan_rows import TableError, read_points
 from benchmarks.plan_scores import Figure, Scored, by_figure, by_group, coverage, quantile
 from headway.plan.bands import Group
@@ -35,13 +34,13 @@ from headway.plan.memory import memory
 from headway.plan.standing import Band, Level
 
 Value = float | int | str | None
-MODERN_ENGINES = ("vllm", "sglang", "trtllm", "vllm-v0")
+MODERN_ENGINES = ("vllm", "vllm-2024", "sglang", "trtllm", "trtllm-2024")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--points", metavar="CSV", type=Path, help="published points, in the columns of plan_rows.py")
     parser.add_argument("--gpus", metavar="TOML", type=Path, help="GPUs of your own besides the catalogue's")
-    parser.add_argument("--quick", action="store_true", help="without choosing engines' constants again (a minute)")
+    parser.add_argument("--quick", action="store_true", help="without fitting constants again (minutes)")
     parser.add_argument("--write-bands", metavar="TOML", type=Path, help="where the planner's bands.toml goes")
     parser.add_argument("--rows", metavar="CSV", type=Path, help="where every row goes, with its prediction or reason")
 
@@ -76,7 +75,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Value]:
     if not arguments.quick:
         figures |= _refitted(headline, catalogue)
     figures |= by_group(headline, "headline.source", lambda each: each.point.source)
-    figures |= by_group(headline, "headline.gpu", lambda each: each.point.gpu)
+    figures |= by_group(headline, "headline.gpu", lambda each: each.gpu)
     figures |= by_group(headline, "headline.engine", lambda each: each.point.engine)
     others = [each for each in scored if not each.is_headline]
     figures |= by_group(others, "other.source", lambda each: each.point.source)
@@ -132,7 +131,7 @@ def _covered(scored: Sequence[Scored], headline: Sequence[Scored]) -> dict[str, 
         "stated": whole,
         "in_sample": banded(whole, fit_bands(whole)),
         "without_source": left_out(whole, lambda each: each.point.source),
-        "without_gpu": left_out(whole, lambda each: each.point.gpu),
+        "without_gpu": left_out(whole, lambda each: each.gpu),
     }
     figures: dict[str, Value] = {}
     for name, each in apart.items():
@@ -166,13 +165,20 @@ def _half_width(outcome: Outcome, name: str) -> dict[str, Value]:
 
 
 def _refitted(headline: Sequence[Scored], catalogue: dict[str, Gpu]) -> dict[str, Value]:
-    today = [each for each in headline if each.point.engine in MODERN_ENGINES]
-    predicted = table(today, catalogue)
-    print("engines' constants chosen again without each source and each GPU", file=sys.stderr)
-    return {
-        **by_figure(refit_left_out(today, predicted, lambda each: each.point.source), "refitted_without_source"),
-        **by_figure(refit_left_out(today, predicted, lambda each: each.point.gpu), "refitted_without_gpu"),
-    }
+    """With constants found without the source or GPU that they predict; and whether stated bands hold then, too."""
+    refit = Refit([each for each in headline if each.point.engine in MODERN_ENGINES], catalogue)
+    figures: dict[str, Value] = {}
+    for name, key in (("source", lambda each: each.point.source), ("gpu", lambda each: each.gpu)):
+        print(f"fitting constants again without each {name}", file=sys.stderr)
+        apart = refit.left_out(key)
+        figures |= by_figure(apart, f"refitted_without_{name}")
+        supported = [each for each in apart if each.level is Level.SUPPORTED]
+        figures |= by_figure(supported, f"refitted_without_{name}_supported")
+        figures |= _flat(f"bands.stated.refitted_without_{name}", coverage(apart))
+        figures |= by_group(apart, f"refitted_without_{name}.{name}", key)
+    products, constants = refit.fit(range(len(refit.scored)))
+    figures["refitted.products"] = str(products)
+    return figures | {f"refitted.{engine}": str(each) for engine, each in constants.items()}
 
 
 def _flat(prefix: str, figures: dict[str, float | int]) -> dict[str, Value]:

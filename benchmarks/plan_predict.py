@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from benchmarks.plan_names import GPUS
+from benchmarks.plan_names import gpu_name
 from benchmarks.plan_point import Load, Metric, Point
 from headway.plan.catalogue import find_gpu
 from headway.plan.engine import UNCALIBRATED, Calibration, Engine
@@ -68,10 +68,13 @@ class Predictor:
     def setup(self, point: Point, calibration: Calibration = UNCALIBRATED) -> Setup:
         """Raises ``Unpredictable`` for a model, GPU or engine that the planner doesn't know."""
         try:
-            gpu = find_gpu(GPUS.get(point.gpu, (point.gpu, ""))[0], self._catalogue)
+            gpu = find_gpu(gpu_name(point.gpu), self._catalogue)
         except PlanError:
             raise Unpredictable(f"GPU not in the catalogue: {point.gpu}") from None
-        engine = find_engine(point.engine)
+        try:
+            engine = find_engine(point.engine)
+        except PlanError:
+            raise Unpredictable(f"engine not known: {point.engine}") from None
         if self._adjust is not None:
             engine = self._adjust(engine)
         if point.is_bare:

@@ -1,89 +1,163 @@
-"""An engine's constants found again without a source or a GPU: what is left of the planner's accuracy if none of the
-points it is judged by had a say in them.
+"""What the planner fits, fitted again without a source or a GPU: what is left of its accuracy if none of the points it
+is judged by had a say in its constants.
 
-Two constants of each engine of today are free: seconds a layer and seconds a step. They are chosen from a grid, by the
-least median error in log space of the points that are left in.
+Free are, for each engine of today, seconds a layer, a step, a sequence and a request, and its factor on all-reduces;
+and for the GPUs whose serving rates were fitted, the shares of the peak that matrix products reach. The search starts
+from what short measurements of products say (``MEASURED``) and from constants that were set by hand before any point
+was looked at (``START``). It takes one constant after the other from a few values, by the least median error of the
+points that are left in.
 """
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from benchmarks.plan_predict import Predictor, Unpredictable
 from benchmarks.plan_scores import Figure, Scored
 from headway.plan.engine import Engine
-from headway.plan.gpu import Gpu
+from headway.plan.gpu import Gemm, Gpu
+from headway.plan.precision import Precision
 
-LAYER_US = (0.0, 6.0, 12.0, 18.0, 27.0)
-STEP_MS = (0.0, 0.4, 1.0, 2.0, 3.0)
 FIGURES = (Figure.TPOT, Figure.THROUGHPUT, Figure.STATIC_E2E, Figure.TTFT)
 LEAST = 10
-"""Points of an engine that must be left to choose by; with fewer, it keeps its own constants."""
+"""Points of an engine that must be left to choose by; with fewer it keeps what the search starts from."""
+ROUNDS = 2
 
 
-Choice = tuple[float, float]
-Table = dict[Choice, list[float | None]]
-"""What each choice of (microseconds a layer, milliseconds a step) predicts of each point."""
+@dataclass(frozen=True, slots=True)
+class Constants:
+    """Of an engine: microseconds a layer, milliseconds a step, microseconds a sequence, milliseconds a request."""
+
+    layer_us: float = 12.0
+    step_ms: float = 0.4
+    sequence_us: float = 2.0
+    request_ms: float = 10.0
+    all_reduce: float = 1.0
+
+    def of(self, engine: Engine) -> Engine:
+        return replace(
+            engine,
+            layer_s=self.layer_us * 1e-6,
+            step_s=self.step_ms * 1e-3,
+            sequence_s=self.sequence_us * 1e-6,
+            request_s=self.request_ms * 1e-3,
+            all_reduce=self.all_reduce,
+        )
 
 
-def table(scored: Sequence[Scored], catalogue: dict[str, Gpu]) -> Table:
-    found: Table = {}
-    for layer_us in LAYER_US:
-        for step_ms in STEP_MS:
-            predictor = Predictor(catalogue, adjust=_adjust(layer_us, step_ms))
-            found[layer_us, step_ms] = [_value(predictor, each) for each in scored]
-    return found
+@dataclass(frozen=True, slots=True)
+class Products:
+    """Factors on the measured computing shares of bf16 and fp8 products, and what is added to the exponent of fp8."""
+
+    bf16: float = 1.0
+    fp8: float = 1.0
+    fp8_p: float = 0.0
 
 
-def _adjust(layer_us: float, step_ms: float) -> Callable[[Engine], Engine]:
-    return lambda engine: replace(engine, layer_s=layer_us * 1e-6, step_s=step_ms * 1e-3)
+START = Constants()
+_HOST = [{"layer_us": layer, "step_ms": step} for layer in (4.0, 12.0, 20.0, 28.0) for step in (0.4, 1.0, 2.0)]
+_OTHERS = (
+    [{"all_reduce": each} for each in (1.0, 1.5, 2.0)],
+    [{"sequence_us": each} for each in (2.0, 7.0, 20.0, 50.0)],
+    [{"request_ms": each} for each in (5.0, 10.0, 20.0)],
+)
+PRODUCTS = [Products(bf16, fp8, p) for bf16 in (1.0, 0.9, 0.8) for fp8, p in ((1.0, 0.0), (1.15, 0.1), (1.3, 0.1))]
+MEASURED: dict[str, dict[Precision, tuple[float, float, float]]] = {
+    "h100-sxm": {Precision.BF16: (3.7e-6, 0.816, 3.17), Precision.FP8: (6.6e-6, 0.504, 1.05)},
+    "h200-sxm": {Precision.BF16: (4.0e-6, 0.82, 3.3), Precision.FP8: (7.0e-6, 0.526, 1.0)},
+    "b200-sxm": {Precision.BF16: (3.6e-6, 0.718, 2.7), Precision.FP8: (7.0e-6, 0.425, 1.17)},
+}
+"""Start, computing share and exponent, fitted on aiconfigurator's measured products (Apache-2.0, 2026-08)."""
 
 
-def _value(predictor: Predictor, scored: Scored) -> float | None:
-    try:
-        return predictor.predict(scored.point).value
-    except Unpredictable:
-        return None
-
-
-def left_out(scored: Sequence[Scored], predicted: Table, key: Callable[[Scored], str]) -> list[Scored]:
-    """Every group predicted with constants that were chosen without it."""
-    found = []
-    for name in sorted({key(each) for each in scored}):
-        chosen = {
-            engine: choose(
-                (at for at, each in enumerate(scored) if each.point.engine == engine and key(each) != name),
-                scored,
-                predicted,
+def with_products(catalogue: Mapping[str, Gpu], products: Products) -> dict[str, Gpu]:
+    changed = dict(catalogue)
+    for name, formats in MEASURED.items():
+        if name in changed:
+            changed[name] = replace(
+                changed[name],
+                gemm={
+                    **changed[name].gemm,
+                    **{
+                        each: _product(changed[name].gemm[each], each, measured, products)
+                        for each, measured in formats.items()
+                        if each in changed[name].gemm
+                    },
+                },
             )
-            for engine in {each.point.engine for each in scored if key(each) == name}
-        }
-        for at, each in enumerate(scored):
-            if key(each) == name:
-                choice = chosen[each.point.engine]
-                value = predicted[choice][at] if choice is not None else each.predicted
+    return changed
+
+
+def _product(gemm: Gemm, precision: Precision, measured: tuple[float, float, float], products: Products) -> Gemm:
+    start_s, compute, p = measured
+    if precision is Precision.BF16:
+        return replace(gemm, start_s=start_s, compute=compute * products.bf16, p=p)
+    return replace(gemm, start_s=start_s, compute=compute * products.fp8, p=p + products.fp8_p)
+
+
+Fitted = tuple[Products, Mapping[str, Constants]]
+
+
+class Refit:
+    """Over ``scored`` points; predictions are kept, since many choices are tried for each."""
+
+    def __init__(self, scored: Sequence[Scored], catalogue: Mapping[str, Gpu]) -> None:
+        self.scored = scored
+        self._catalogues = {each: with_products(catalogue, each) for each in PRODUCTS}
+        self._kept: dict[tuple[int, Products, Constants], float | None] = {}
+
+    def left_out(self, key: Callable[[Scored], str]) -> list[Scored]:
+        """Every group predicted with constants that were fitted without it."""
+        found = []
+        for name in sorted({key(each) for each in self.scored}):
+            fitted = self.fit([at for at, each in enumerate(self.scored) if key(each) != name])
+            for at, each in enumerate(self.scored):
+                value = self.value(at, fitted) if key(each) == name else None
                 if value is not None:
                     found.append(replace(each, predicted=value))
-    return found
+        return found
 
+    def fit(self, within: Sequence[int]) -> Fitted:
+        products = Products()
+        constants = {each.point.engine: START for each in self.scored}
+        for _ in range(ROUNDS):
+            for engine in sorted(constants):
+                own = [at for at in within if self.scored[at].point.engine == engine]
+                if len(own) >= LEAST:
+                    constants[engine] = self._constants(own, products, constants[engine])
+            products = min(PRODUCTS, key=lambda each: self.miss(within, (each, constants)))
+        return products, constants
 
-def choose(within: Iterable[int], scored: Sequence[Scored], predicted: Table) -> Choice | None:
-    """None: too few points."""
-    places = [at for at in within if scored[at].figure in FIGURES]
-    if len(places) < LEAST:
-        return None
-    return min(predicted, key=lambda choice: _miss(choice, places, scored, predicted))
+    def _constants(self, own: Sequence[int], products: Products, constants: Constants) -> Constants:
+        engine = self.scored[own[0]].point.engine
+        for changes in (_HOST, *_OTHERS):
+            choices = [replace(constants, **each) for each in changes]
+            constants = min(choices, key=lambda each: self.miss(own, (products, {engine: each})))
+        return constants
 
+    def miss(self, within: Sequence[int], fitted: Fitted) -> float:
+        """Mean over figures of the median absolute log ratio, so that a figure with many points does not rule."""
+        logs: dict[str, list[float]] = {figure: [] for figure in FIGURES}
+        for at in within:
+            figure, measured = self.scored[at].figure, self.scored[at].point.value
+            value = self.value(at, fitted) if figure in logs else None
+            if value is not None:
+                logs[figure].append(abs(math.log(value / measured)))
+        return (
+            statistics.fmean(statistics.median(each) for each in logs.values() if each) if any(logs.values()) else 0.0
+        )
 
-def _miss(choice: Choice, places: Sequence[int], scored: Sequence[Scored], predicted: Table) -> float:
-    """Mean over figures of the median absolute log ratio, so that a figure with many points does not rule."""
-    medians = []
-    for figure in FIGURES:
-        values = [(predicted[choice][at], scored[at].point.value) for at in places if scored[at].figure == figure]
-        logs = [abs(math.log(value / measured)) for value, measured in values if value is not None]
-        if logs:
-            medians.append(statistics.median(logs))
-    return statistics.fmean(medians)
+    def value(self, at: int, fitted: Fitted) -> float | None:
+        products, constants = fitted
+        point = self.scored[at].point
+        key = (at, products, constants[point.engine])
+        if key not in self._kept:
+            predictor = Predictor(self._catalogues[products], adjust=constants[point.engine].of)
+            try:
+                self._kept[key] = predictor.predict(point).value
+            except Unpredictable:
+                self._kept[key] = None
+        return self._kept[key]

@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from benchmarks.plan_names import gpu_name
 from benchmarks.plan_point import Load, Metric, Point
 from headway.plan.bands import Metric as BandMetric
 from headway.plan.standing import Level
@@ -55,6 +56,10 @@ class Scored:
         """Measured over predicted of what the band is for."""
         ratio = self.point.value / self.predicted
         return 1.0 / ratio if self.figure == Figure.STATIC_E2E else ratio
+
+    @property
+    def gpu(self) -> str:
+        return gpu_name(self.point.gpu)
 
     @property
     def figure(self) -> str:

@@ -15,7 +15,7 @@ from benchmarks.plan_calibrated import Pair, all_others, settings, two_points
 from benchmarks.plan_held import ANY, banded, bands_toml, fit_bands, interval, left_out
 from benchmarks.plan_point import Load, Metric, Point
 from benchmarks.plan_predict import Predictor, Unpredictable
-from benchmarks.plan_refit import choose
+from benchmarks.plan_refit import START, Constants, Refit
 from benchmarks.plan_rows import COLUMNS
 from benchmarks.plan_scores import Scored
 from headway.plan.bands import Group
@@ -180,9 +180,23 @@ def test_settings_are_not_mixed(predictor: Predictor) -> None:
     assert settings([*pairs, pair(predictor, other, 0.0, 1.0)]) == []
 
 
-def test_constants_are_chosen_by_what_is_left_in() -> None:
-    scored = [made(0.010) for _ in range(12)] + [made(0.020)]
-    predicted = {(0.0, 0.0): [0.010] * 13, (1.0, 1.0): [0.020] * 13}
-    values: dict[tuple[float, float], list[float | None]] = {key: list(each) for key, each in predicted.items()}
-    assert choose(range(12), scored, values) == (0.0, 0.0)
-    assert choose(range(5), scored, values) is None
+def test_constants_are_found_again_without_what_they_predict(predictor: Predictor) -> None:
+    truth = Predictor(gpus(), adjust=Constants(layer_us=28.0, step_ms=2.0).of)
+    points = [replace(REAL, batch=batch, source=source) for source in "ab" for batch in range(1, 40, 3)]
+    scored = [
+        replace(
+            made(1.0), point=replace(each, value=truth.predict(each).value), predicted=predictor.predict(each).value
+        )
+        for each in points
+    ]
+    refit = Refit(scored, gpus())
+    _, constants = refit.fit(range(len(scored)))
+    assert constants["vllm"].step_ms + 0.032 * constants["vllm"].layer_us == pytest.approx(2.0 + 0.032 * 28.0, abs=0.4)
+    apart = refit.left_out(lambda each: each.point.source)
+    assert len(apart) == len(scored)
+    assert max(abs(each.error) for each in apart) < 0.1
+
+
+def test_with_few_points_constants_stay(predictor: Predictor) -> None:
+    scored = [replace(made(0.5), point=replace(REAL, value=0.5))]
+    assert Refit(scored, gpus()).fit([0])[1] == {"vllm": START}
