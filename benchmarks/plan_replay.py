@@ -37,9 +37,9 @@ from headway.policy.plan import ExecutorInfo
 from headway.policy.policies import VLLM_CONFIG, build
 from headway.policy.scheduler import Scheduler, SchedulerConfig
 from headway.policy.stepshape import StepShape
+from headway.sim.cluster import Cluster
 from headway.sim.hardware import Hardware
 from headway.sim.result import Recorder, Window
-from headway.sim.run import Simulation
 from headway.sim.workload import Call, Size
 
 MODEL, GPU, SISTER, ENGINE = "llama-3.1-8b", "rtx-4090", "l40s", "vllm"
@@ -119,7 +119,7 @@ def replay(
         return schedulers[-1]
 
     recorder = Recorder(Window(0.0, END_S), keep_gaps=False)
-    simulation = Simulation(_calls(measured), logged, make, recorder, seed=0)
+    simulation = Cluster(_calls(measured), [logged], [make], recorder, seed=0, step_by_step=True)
     simulation.run(END_S)
     served = []
     for record in recorder.result(simulation.now, simulation.steps).records:
