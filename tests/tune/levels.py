@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import asdict
 
 from headway.bench.figures import ClientHealth, Level, Scraped
 from headway.bench.loads import ClosedLoop, Load
@@ -36,6 +37,7 @@ class FakeServer:
         ]
         level = Level(
             name=load.name,
+            load=asdict(load),
             seed=seed,
             elapsed_s=load.seconds,
             window_s=(0.0, load.seconds),

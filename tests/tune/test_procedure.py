@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 
 import msgspec
@@ -227,6 +228,17 @@ def test_if_no_batch_is_found_with_them_all_is_as_it_was() -> None:
     assert tuned.rate is not None
     assert "so it stays with 2048 tokens in a step" in shown.lines
     assert {step.tokens for step in last_seen(tuned)} == {2048}
+
+
+def test_only_levels_of_one_setting_are_joined_in_curves_and_the_others_say_which_they_are() -> None:
+    """The comparison's levels, of the adaptive policy and of other batches, were points of the same curve."""
+    tuned, _, kept = run(FakeServer(PROMISE), engine=Knobbed())
+    names = [tuned.run.levels[row.level].name for row in tuned.compared]
+    assert all(name.endswith(f", {row.setting}") for name, row in zip(names, tuned.compared, strict=True))
+    text = tune_page(tuned, dict(enumerate(kept)))
+    charts = json.loads(text.split('id="charts">')[1].split("</script>")[0])
+    [attainment] = [each for each in charts if each["title"] == "Attainment" and "offered" in each["x"]["label"]]
+    assert len(attainment["x_values"]) == sum(step.stage == "rate" for step in tuned.steps)
 
 
 def test_the_report_shows_the_level_of_the_point() -> None:

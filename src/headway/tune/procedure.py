@@ -212,9 +212,13 @@ class Procedure:
         self._life_s = life_of(records) or self._life_s
         self._longest = max([self._longest, *(each.prompt_tokens + each.max_tokens for each in records)])
 
-    async def _level(self, load: Load) -> tuple[Level, list[Record]]:
+    async def _level(self, load: Load, setting: str = "") -> tuple[Level, list[Record]]:
+        """``setting`` of the server, where levels of the same load are to be told apart."""
         self._seed += 1
         level, records = await self.measure(load, self._seed)
+        if not setting and self._tokens is not None:
+            setting = str(Knobs(tokens=self._tokens))
+        level.name = f"{level.name}, {setting}" if setting else level.name
         self.tuned.run.levels.append(level)
         self.keep(records)
         return level, records
@@ -323,8 +327,8 @@ class Procedure:
             await interruptible(self.engine.use_adaptive(), self.stop)
         else:
             await self._set(static)
-        found = Measurement(*await self._level(load))
         setting = setting_name(static)
+        found = Measurement(*await self._level(load, setting))
         if found.void is not None:
             self.show.say(f"{load.rate:.3g} requests/s, {setting}: does not count, {found.void}")
             return

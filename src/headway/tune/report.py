@@ -36,7 +36,15 @@ def tune_page(tuned: Tuned, records: Mapping[int, Sequence[Record]] | None) -> s
         verdict_said=verdict(tuned),
         chosen=level_shown(tuned),
         chosen_why="the operating point, or the largest measured below it",
+        curves=_levels_of_one_setting(tuned),
     )
+
+
+def _levels_of_one_setting(tuned: Tuned) -> list[int]:
+    """The levels that make curves: of the batch that was found, and of the rate. Those with other tokens in a step, and
+    those of the comparison, would be joined with them as if of one server."""
+    rate = [step.level for step in tuned.steps if step.stage == "rate" and step.void is None]
+    return sorted([*(step.level for step in last_seen(tuned)), *rate])
 
 
 def level_shown(tuned: Tuned) -> int | None:

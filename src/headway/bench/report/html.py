@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import msgspec
 
@@ -55,18 +56,21 @@ def page(
     verdict_said: Verdict | None = None,
     chosen: int | None = None,
     chosen_why: str = "",
+    curves: Sequence[int] | None = None,
 ) -> str:
     """The page of a run. ``records`` by the number of the level: without them there are no tails and single requests.
 
     ``baseline``: a run to draw behind this one. ``extra``: sections after the verdict. ``verdict_said``: instead of
     what the levels of the run say. ``chosen``: the number of the level to be starred instead of the best by goodput,
-    and ``chosen_why``.
+    and ``chosen_why``. ``curves``: the numbers of the levels that are drawn as curves over the load, where the others
+    are of another setting of the server; None: all.
     """
     records = records or {}
     said = verdict(run) if verdict_said is None else verdict_said
     star = chosen_level(run) if chosen is None else chosen
     why = chosen_why if chosen is not None else "" if star is None else why_chosen(run.levels[star])
-    sections = [section for section in [*extra, *_sections(run, records, star, why, baseline)] if section.items]
+    shown = _Shown(run, records, star).only(range(len(run.levels)) if curves is None else curves)
+    sections = [*extra, *_of_all_levels(shown, baseline), *_of_each_level(run, records, star, why)]
     document = Document(
         kind=run.kind,
         made_at=run.started_at,
@@ -78,7 +82,7 @@ def page(
         tone=tables.TONES[said.standing],
         cards=_cards(run, star, why),
         warnings=_warnings(run),
-        sections=sections,
+        sections=[section for section in sections if section.items],
     )
     return document.html()
 
@@ -90,15 +94,34 @@ def _title(run: Run) -> str:
     return f"{model} on {server}"
 
 
-def _sections(
-    run: Run, records: Mapping[int, Sequence[Record]], chosen: int | None, why: str, baseline: Run | None
-) -> list[Section]:
+class _Shown(NamedTuple):
+    """Levels, their requests by number, and the number of the one to be starred."""
+
+    run: Run
+    records: Mapping[int, Sequence[Record]]
+    chosen: int | None
+
+    def only(self, numbers: Iterable[int]) -> _Shown:
+        """Some of them, numbered anew."""
+        kept = list(numbers)
+        run = msgspec.structs.replace(self.run, levels=[self.run.levels[number] for number in kept])
+        records = {at: self.records[number] for at, number in enumerate(kept) if number in self.records}
+        return _Shown(run, records, kept.index(self.chosen) if self.chosen in kept else None)
+
+
+def _of_all_levels(shown: _Shown, baseline: Run | None) -> list[Section]:
+    run, records, chosen = shown
     curves = [operating_curve(run, part, chosen=chosen, baseline=baseline) for part in ("ttft", gap_part(run))]
     load = [*(each for each in curves if each is not None), *rate_charts(run)]
-    split = tables.time_split(run, records)
     return [
         Section("Where the limit is", _in_pairs(load)),
         Section("The tails", _in_pairs(tail_charts(run, records, chosen=chosen))),
+    ]
+
+
+def _of_each_level(run: Run, records: Mapping[int, Sequence[Record]], chosen: int | None, why: str) -> list[Section]:
+    split = tables.time_split(run, records)
+    return [
         Section("Where the time goes", [] if split is None else [split]),
         Section("Over time", _over_time(run, records, chosen)),
         Section("All figures", _figures(run, chosen, why)),
