@@ -177,6 +177,15 @@ def test_it_travels_to_worker_processes() -> None:
     assert pickle.loads(pickle.dumps(on)).step_s(shape) == on.step_s(shape)  # noqa: S301
 
 
+@pytest.mark.parametrize("windows", [(), ((16, 1000),)])
+def test_stretches_of_decodes_are_the_same_steps(windows: tuple[tuple[int, int], ...]) -> None:
+    one = replace(setup(), calibration=Calibration(step_s=1e-4, factor=0.97))
+    on = machine(replace(one, model=replace(one.model, windows=windows)))
+    each = [on.step_s(StepShape(7, 7, 6000 + 7 * step, 0.0)) for step in range(50)]
+    assert on.decode_steps_s(7, 6000, 50) == each
+    assert machine(on.setup).decode_steps_s(7, 6000, 0) == []
+
+
 def test_steps_are_fast_to_predict() -> None:
     on = machine(setup("llama-3.1-70b", tp=4))
     shapes = [StepShape(32 + each % 3 * 500, 33, 32_000 + each, 500.0 * 250) for each in range(20_000)]

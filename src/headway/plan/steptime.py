@@ -162,6 +162,17 @@ class GpuMachine:
         calibration = self.setup.calibration
         return calibration.step_s + calibration.factor * seconds
 
+    def decode_steps_s(self, sequences: int, context: int, steps: int) -> list[float]:
+        """See ``sim.hardware.decode_steps_s``."""
+        reads = range(context, context + sequences * steps, sequences)
+        if self._windows or not steps:
+            return [self.step_s(StepShape(sequences, sequences, each, 0.0)) for each in reads]
+        self.step_s(StepShape(sequences, sequences, context, 0.0))  # so that both parts below are kept
+        fixed_s = self._tokens_s[sequences] + self._sequences_s[sequences]
+        context_s, calibration = self._context_s, self.setup.calibration
+        step_s, factor = calibration.step_s, calibration.factor
+        return [step_s + factor * (fixed_s + context_s * each) for each in reads]
+
     def _tokens(self, tokens: int) -> float:
         if len(self._tokens_s) >= KEPT_MAX:
             self._tokens_s.clear()
