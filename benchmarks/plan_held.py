@@ -84,7 +84,8 @@ def bands_toml(scored: Sequence[Scored], groups: Sequence[str]) -> str:
     bands = fit_bands(scored)
     apart = left_out([each for each in scored if is_for_bands(each)], lambda each: each.point.source)
     lines = [
-        "# Factors on a prediction that hold 90 % of measured values, from residuals of published points.",
+        "# Factors on a prediction that hold 90 % of measured values, from residuals of published points, each",
+        "# predicted with constants that were fitted without its source.",
         "# Written by: python -m benchmarks plan points --points FILE --write-bands THIS",
         f'date = "{date.today().isoformat()}"',
     ]

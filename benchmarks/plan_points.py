@@ -41,7 +41,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--points", metavar="CSV", type=Path, help="published points, in the columns of plan_rows.py")
     parser.add_argument("--gpus", metavar="TOML", type=Path, help="GPUs of your own besides the catalogue's")
     parser.add_argument("--quick", action="store_true", help="without fitting constants again (minutes)")
-    parser.add_argument("--write-bands", metavar="TOML", type=Path, help="where the planner's bands.toml goes")
+    parser.add_argument(
+        "--write-bands",
+        metavar="TOML",
+        type=Path,
+        help="where the planner's bands.toml goes, made of residuals without each source",
+    )
     parser.add_argument("--rows", metavar="CSV", type=Path, help="where every row goes, with its prediction or reason")
 
 
@@ -72,8 +77,11 @@ def run(arguments: argparse.Namespace) -> dict[str, Value]:
         **_covered(scored, headline),
         **_calibrated([pair for pair in pairs if pair.scored.is_headline], predictor),
     }
+    residuals = scored
     if not arguments.quick:
-        figures |= _refitted(headline, catalogue)
+        refitted, apart = _refitted(headline, catalogue)
+        figures |= refitted
+        residuals = apart + [each for each in scored if each.point.line not in {one.point.line for one in apart}]
     figures |= by_group(headline, "headline.source", lambda each: each.point.source)
     figures |= by_group(headline, "headline.gpu", lambda each: each.gpu)
     figures |= by_group(headline, "headline.engine", lambda each: each.point.engine)
@@ -81,7 +89,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Value]:
     figures |= by_group(others, "other.source", lambda each: each.point.source)
     figures |= by_group(others, "other.kind", _kind_of_other)
     if arguments.write_bands is not None:
-        arguments.write_bands.write_text(bands_toml(scored, [each.value for each in Group]), encoding="utf-8")
+        arguments.write_bands.write_text(bands_toml(residuals, [each.value for each in Group]), encoding="utf-8")
     figures |= {f"skipped.{reason}": count for reason, count in Counter(each.reason for each in skipped).most_common()}
     return figures
 
@@ -137,6 +145,8 @@ def _covered(scored: Sequence[Scored], headline: Sequence[Scored]) -> dict[str, 
     for name, each in apart.items():
         figures |= _flat(f"bands.{name}.all", coverage(each))
         figures |= _flat(f"bands.{name}.headline", coverage(one for one in each if one.is_headline))
+        supported = [one for one in each if one.is_headline and one.level is Level.SUPPORTED]
+        figures |= _flat(f"bands.{name}.headline_supported", coverage(supported))
         for metric in BandMetric:
             chosen = [one for one in each if one.is_headline and one.banded_as is metric]
             figures |= _flat(f"bands.{name}.headline.{metric}", coverage(chosen))
@@ -164,13 +174,15 @@ def _half_width(outcome: Outcome, name: str) -> dict[str, Value]:
     return {name: round(quantile(logs, 0.9), 4)} if logs else {}
 
 
-def _refitted(headline: Sequence[Scored], catalogue: dict[str, Gpu]) -> dict[str, Value]:
-    """With constants found without the source or GPU that they predict; and whether stated bands hold then, too."""
+def _refitted(headline: Sequence[Scored], catalogue: dict[str, Gpu]) -> tuple[dict[str, Value], list[Scored]]:
+    """With constants found without the source or GPU that they predict; and whether stated bands hold then, too.
+    Second: the predictions without each source, which bands are made from."""
     refit = Refit([each for each in headline if each.point.engine in MODERN_ENGINES], catalogue)
     figures: dict[str, Value] = {}
+    kept: dict[str, list[Scored]] = {}
     for name, key in (("source", lambda each: each.point.source), ("gpu", lambda each: each.gpu)):
         print(f"fitting constants again without each {name}", file=sys.stderr)
-        apart = refit.left_out(key)
+        apart = kept[name] = refit.left_out(key)
         figures |= by_figure(apart, f"refitted_without_{name}")
         supported = [each for each in apart if each.level is Level.SUPPORTED]
         figures |= by_figure(supported, f"refitted_without_{name}_supported")
@@ -178,7 +190,7 @@ def _refitted(headline: Sequence[Scored], catalogue: dict[str, Gpu]) -> dict[str
         figures |= by_group(apart, f"refitted_without_{name}.{name}", key)
     products, constants = refit.fit(range(len(refit.scored)))
     figures["refitted.products"] = str(products)
-    return figures | {f"refitted.{engine}": str(each) for engine, each in constants.items()}
+    return figures | {f"refitted.{engine}": str(each) for engine, each in constants.items()}, kept["source"]
 
 
 def _flat(prefix: str, figures: dict[str, float | int]) -> dict[str, Value]:

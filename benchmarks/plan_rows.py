@@ -19,6 +19,8 @@ COLUMNS = (
 )
 MODERN_SINCE = 2024
 GPUS_OF_A_SERVER = 8
+TOKENS_MAX = 10_000_000
+"""Of a prompt or an answer."""
 _METRICS = {
     "ttft": Metric.TTFT,
     "prefill": Metric.PREFILL,
@@ -38,6 +40,7 @@ _NOT_PREDICTED = {
     "throughput_ratio_range": "a ratio of two runs",
     "mbu": "a share of the bandwidth, derived from TPOT",
 }
+_NUMBER = r"\d+(?:\.\d+)?"
 _SCALES = {"ms": 1e-3, "s": 1.0, "tok/s": 1.0, "tok/s/GPU": 1.0, "req/s": 1.0}
 _FORMATS = {
     "fp16": Precision.BF16,
@@ -184,8 +187,10 @@ def _load(row: Mapping[str, str], read: Reading) -> tuple[Load, int | None, tupl
     batch, rate, notes = row["concurrency_or_batch"], row["request_rate"], row["notes"]
     cap = re.search(r"max_num_seqs[= ](\d+)", f"{batch} {notes}")
     at_most = int(cap.group(1)) if cap else None
-    stages = tuple((float(a), float(b)) for a, b in re.findall(r"([\d.]+)/s for ([\d.]+) s", rate))
+    stages = tuple((float(a), float(b)) for a, b in re.findall(rf"({_NUMBER})/s for ({_NUMBER}) s", rate))
     if stages:
+        if not all(0.0 < each < math.inf for stage in stages for each in stage):
+            raise _Skip("a rate or a time of no length")
         return Load.OPEN, at_most, stages
     if rate not in ("", "inf", "closed loop"):
         raise _Skip("arrivals at a rate over capacity, or bursts: needs a simulated queue")
@@ -198,6 +203,8 @@ def _load(row: Mapping[str, str], read: Reading) -> tuple[Load, int | None, tupl
     load = Load.CLOSED if rate == "closed loop" else read.load
     if load is None:
         load = Load.CLOSED if "closed loop" in notes else Load.STATIC
+    if load is Load.OPEN:
+        raise _Skip("an open loop without a rate")
     return load, int(batch), ()
 
 
@@ -225,7 +232,9 @@ def _lengths(row: Mapping[str, str], metric: Metric) -> tuple[float, float]:
 def _length(text: str, name: str) -> float:
     if text == "short prompt":
         return 16.0
-    found = re.fullmatch(r"(?:mix )?(?:mean )?([\d.]+)", text)
+    found = re.fullmatch(rf"(?:mix )?(?:mean )?({_NUMBER})", text)
     if not found:
         raise _Skip(f"{name} lengths are not stated as a number")
+    if float(found.group(1)) > TOKENS_MAX:
+        raise _Skip(f"{name} lengths are over {TOKENS_MAX:,} tokens")
     return float(found.group(1))

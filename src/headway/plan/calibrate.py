@@ -12,7 +12,7 @@ from headway.plan.errors import PlanError
 
 REQUESTS_MIN = 8
 """Of a level, for its time per output token to say something."""
-BAND = 0.2
+BAND = 0.15
 """Half width in log space: what held 90 % of calibrated predictions of published points of supported set-ups, two
 points of each setting fitted and the others judged (``benchmarks plan points``, 2026-11)."""
 HOW = "headway bench URL --concurrency 1,16 measures them"
