@@ -17,7 +17,7 @@ from headway.tune.configs import Chosen, configs
 from headway.tune.knobs import Score, TokensSearch
 from headway.tune.observation import Observation
 from headway.tune.saturation import Saturation
-from headway.tune.search import Found, Limits, Probe
+from headway.tune.search import Found, Limits, Outcome, Probe
 from headway.tune.wording import sentence
 
 CHOSEN = Chosen(
@@ -139,6 +139,15 @@ def saturated(seen: Callable[[Probe], Observation], *, probes: int = 12, most: i
 
 def growing(probe: Probe) -> Observation:
     return Observation(throughput=100.0 * probe.load, samples=100)
+
+
+def test_it_says_why_no_more_was_tried() -> None:
+    """Who reads that 6.5 a second are kept and no more was tried asks whether to wait longer: it would not help."""
+    kept = Outcome(found=Found.OPEN, load=6.5, low=6.5, high=None, crossing=None, part=None)
+    assert sentence("rate", kept, 6.5).endswith(
+        "no more than 6.5 requests/s, twice what the point above got done, was tried"
+    )
+    assert sentence("batch", kept, 64).endswith("no more than batch 64, the most it was to be, was tried")
 
 
 def test_where_nothing_is_promised_nothing_is_said_to_keep_a_promise() -> None:

@@ -80,7 +80,9 @@ def test_what_fails_later_is_one_line_and_loses_nothing(
     """A generator that could not be started was a traceback, and there was no report."""
     path = tmp_path / "tune.json"
     assert tune(monkeypatch, failing_after(3, error), "--json", str(path), "--store", "none") == 1
-    assert capsys.readouterr().err.splitlines()[0] == f"headway: {error}"
+    said = capsys.readouterr()
+    assert said.err.splitlines()[0] == f"headway: {error}"
+    assert f"not complete: {error}\n" in said.out
     tuned = json.loads(path.read_text())
     assert (tuned["state"], tuned["reason"]) == ("partial", str(error))
     assert len(tuned["run"]["levels"]) == len(tuned["steps"]) == 3

@@ -256,6 +256,7 @@ def _text_of(tuned: Tuned) -> str:
         tuned.batch.sentence if tuned.batch is not None else "",
         tuned.rate.sentence if tuned.rate is not None else "",
         f"what binds: {tuned.binding['resource']}, {tuned.binding['why']}" if tuned.binding else "",
+        f"not complete: {tuned.reason}" if tuned.reason is not None else "",
     ]
     lines = [f"{each}\n" for each in parts if each]
     lines += [

@@ -74,7 +74,8 @@ def sentence(stage: str, outcome: Outcome, most: float) -> str:
         case Found.NONE:
             return f"no point: at {broken} {_breaks(outcome.part)} already"
         case Found.OPEN:
-            return f"{named(outcome.load)} keeps the promise, and no more than {named(most)} was tried"
+            why = {"rate": ", twice what the point above got done,", "batch": ", the most it was to be,"}.get(stage, "")
+            return f"{named(outcome.load)} keeps the promise, and no more than {named(most)}{why} was tried"
         case Found.CLIENT:
             return f"at least {named(outcome.load)}: beyond it this client was the limit, not the server"
         case _:
