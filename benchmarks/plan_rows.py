@@ -105,6 +105,8 @@ def _point(line: int, row: Mapping[str, str]) -> Point:
     weights, kv = _formats(row, read)
     load, batch, rates = _load(row, read)
     isl, osl = _lengths(row, metric)
+    shared = re.search(r"shared system prompt (\d+) tokens", row["notes"])  # which a prefix cache computes once
+    isl -= float(shared.group(1)) if shared else 0.0
     step = re.search(r"max_num_batched_tokens[= ](\d+)", row["notes"])
     return Point(
         line=line,

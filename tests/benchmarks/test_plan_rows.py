@@ -100,6 +100,10 @@ def test_stages_of_an_open_loop(tmp_path: Path) -> None:
     assert point.batch == 128
 
 
+def test_a_shared_prompt_is_computed_once(tmp_path: Path) -> None:
+    assert only(tmp_path, notes="open loop; shared system prompt 100 tokens over 9 prompts").isl == 924.0
+
+
 def test_lengths_may_be_means_or_totals(tmp_path: Path) -> None:
     assert only(tmp_path, isl="mix mean 120", osl="mix mean 18.8").osl == 18.8
     point = only(tmp_path, isl="mean 215", osl="mean 121-181", notes="1000 prompts, 215000 in / 122000 out tokens")
