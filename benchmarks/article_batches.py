@@ -45,6 +45,8 @@ PROMPT_SIGMA, ANSWER_SIGMAS = 1.2, (1.0, 0.7, 1.3)
 what hangs on it."""
 STEP_TOKENS = 2560
 """vLLM's first default."""
+SMALLER_BATCHES = (4, 3, 2, 1)
+"""Of the static way, for information: nobody published the batches that HF Transformers ran with."""
 REQUESTS, QUICK_REQUESTS = 1000, 150
 END_S = 1e6
 
@@ -163,6 +165,9 @@ def paging(quick: bool) -> list[Check]:
             ratio = ways[name].seconds / ways["paged"].seconds
             band = {"low": low, "high": high} if judged else {}
             checks.append(Check(name=f"paged over {name}{suffix}", predicted=ratio, **band))
+        for batch in SMALLER_BATCHES if judged else ():
+            ratio = static(on, sizes, batch).seconds / ways["paged"].seconds
+            checks.append(Check(name=f"paged over static batches of {batch}", predicted=ratio))
         for name, published in (("reserved max", 4.3), ("reserved buddy", 2.2)):
             ratio = ways[name].seconds / ways["paged"].seconds
             checks.append(Check(name=f"paged over {name}{suffix}", predicted=ratio))
