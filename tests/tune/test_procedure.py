@@ -14,6 +14,7 @@ from headway.bench.figures import Level, Run
 from headway.bench.loads import Load, OpenLoop
 from headway.bench.record import Record
 from headway.bench.report.standing import Standing
+from headway.cli import main
 from headway.policy.slo import Objective
 from headway.tune.engines import Concurrency, Knobs
 from headway.tune.observe import Promise
@@ -284,6 +285,11 @@ def test_when_the_time_is_over_the_search_ends() -> None:
     tuned, _, _ = run(FakeServer(PROMISE), plan=Plan(seconds=10.0, minutes=5.0), clock=lambda: next(times))
     assert tuned.state == "partial"
     assert tuned.reason == "5 minutes are over"
+
+
+def test_a_probe_is_not_made_longer_than_was_asked_for_without_a_word(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["tune", "127.0.0.1:9", "--seconds", "1"]) == 2
+    assert capsys.readouterr().err == "headway: --seconds must be 4 to 3600, not 1\n"
 
 
 def test_a_client_at_its_limit_is_said_to_be_what_binds() -> None:

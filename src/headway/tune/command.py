@@ -20,7 +20,7 @@ from headway.bench.target import Api, Target
 from headway.tune.admin import Admin
 from headway.tune.engines import FILLED_IN
 from headway.tune.knobs import TOKENS_MAX, TOKENS_MIN
-from headway.tune.procedure import Plan
+from headway.tune.procedure import SECONDS_MIN, Plan
 from headway.tune.process import placeholders
 from headway.tune.session import Asked, run_tune
 
@@ -178,7 +178,7 @@ def _plan(max_batch: int, probes: int, seconds: float, minutes: float, tokens: i
     for name, value, least, most in (
         ("max-batch", max_batch, 1, CONCURRENCY_MAX),
         ("probes", probes, 1, 100),
-        ("seconds", seconds, 1, 3600),
+        ("seconds", seconds, SECONDS_MIN, 3600),
         ("minutes", minutes, 0.1, 10_000),
     ):
         if not least <= value <= most:

@@ -30,7 +30,7 @@ Measure = Callable[[Load, int], Awaitable[tuple[Level, list[Record]]]]
 """One level: the load, and the seed of its prompts."""
 
 SECONDS_MIN = 4.0
-"""Of a probe."""
+"""Of a probe: less is mostly filling up and draining."""
 LIVES = 4.0
 """A probe lasts so many requests' lives at least: the first and the last of them are not measured."""
 WARM_UP_S = 3.0
