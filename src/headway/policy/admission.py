@@ -48,7 +48,7 @@ def refuse_for_good(spec: RequestSpec, info: ExecutorInfo) -> Rejected | None:
     if spec.max_tokens < 1:
         message = f"max_tokens must be at least 1, not {spec.max_tokens}"
         return Rejected(request_id, RejectReason.INVALID, message, limit=1, value=spec.max_tokens)
-    if min(spec.prompt) < 0 or max(spec.prompt) >= info.vocab_size:
+    if not spec.in_vocabulary and (min(spec.prompt) < 0 or max(spec.prompt) >= info.vocab_size):
         value = max(spec.prompt) if min(spec.prompt) >= 0 else min(spec.prompt)
         message = f"token id {value} is not in the vocabulary of {info.vocab_size} tokens"
         return Rejected(request_id, RejectReason.INVALID, message, limit=info.vocab_size - 1, value=value)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from headway.policy.allowance import Allowance
@@ -28,8 +28,11 @@ class StepInFlight:
     entries: tuple[tuple[Request, bool], ...]
 
 
-def partition(running: Iterable[Request]) -> Load:
+def partition(running: Sequence[Request]) -> Load:
     """Those with one token left to compute (decodes), and those with more (prefills), each in the order given."""
+    decoding = [request for request in running if len(request.tokens) - request.computed == 1]
+    if len(decoding) == len(running) and not [request for request in running if request.deferrable]:
+        return Load(decoding)  # most steps are like that
     load = Load()
     decodes, prefills, deferrable_decodes, deferrable_prefills = (
         load.decodes,
@@ -50,7 +53,7 @@ def share_decodes(allowance: Allowance, decodes: list[Request], *, deferrable: b
     if deferrable or len(decodes) > allowance.limit:
         decodes = sorted(decodes, key=lambda request: (request.last_token_s, request.order))
     count = allowance.decodes([len(request.tokens) for request in decodes], deferrable=deferrable)
-    chosen = decodes[:count]
+    chosen = decodes if count == len(decodes) else decodes[:count]
     for request in chosen:
         request.planned = 1
     return chosen

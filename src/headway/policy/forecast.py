@@ -49,9 +49,11 @@ class KVForecast:
         self._bound = 0  # tokens, were all at their largest at once
         self._table_blocks = 0
         self._reserved_blocks = 0
-        self._protects = config.protects
+        self._protected_from = config.max_preemptions
+        self._slack = cache.block_size - 1  # of each one's last block
+        add = self.add
         for request in running:
-            self.add(request)
+            add(request)
 
     def fits(self, request: Request, hits: list[int]) -> bool:
         """Whether the request may start from the ``hits`` found in the cache.
@@ -62,13 +64,13 @@ class KVForecast:
         if not self._entries:
             return True
         pool = self._cache.pool
-        if self._protects(request.preemptions) and self._reserved_blocks + self._peak(request) > pool.total:
+        if request.preemptions >= self._protected_from and self._reserved_blocks + self._peak(request) > pool.total:
             return False
         if not self._foresees:
             held = sum(1 for block in hits if pool.references(block))
             return pool.referenced + self._cache.blocks_for(len(request.tokens)) - held <= self._usable
         growth, tokens = self._entry(request)
-        bound = self._bound + growth + tokens + self._cache.block_size - 1
+        bound = self._bound + growth + tokens + self._slack
         if bound <= self._usable * self._cache.block_size:
             return True  # even if all held all they may need at the same time
         shared = self._table_blocks - pool.referenced + sum(1 for block in hits if pool.references(block))
@@ -78,9 +80,9 @@ class KVForecast:
         """The request runs, and holds its table."""
         growth, tokens = entry = self._entry(request)
         self._entries.append(entry)
-        self._bound += growth + tokens + self._cache.block_size - 1
+        self._bound += growth + tokens + self._slack
         self._table_blocks += len(request.block_table)
-        if self._protects(request.preemptions):
+        if request.preemptions >= self._protected_from:
             self._reserved_blocks += self._peak(request)
 
     def room_tokens(self) -> int:
@@ -91,18 +93,20 @@ class KVForecast:
     def _peak_blocks(self, candidate: Request | None = None) -> int:
         """The peak with the candidate among those running, as if nothing were shared; at most a block each too high."""
         peak = held = 0
-        slack = self._cache.block_size - 1  # of each one's last block
+        slack = self._slack
         entries = sorted([*self._entries, self._entry(candidate)] if candidate else self._entries, reverse=True)
         for count, (growth, tokens) in enumerate(entries, start=1):
             held += tokens + slack
-            peak = max(peak, held + growth * count)
+            if held + growth * count > peak:
+                peak = held + growth * count
         return peak // self._cache.block_size
 
     def _entry(self, request: Request) -> tuple[int, int]:
         tokens = len(request.tokens)
         expected = self._outputs.expected(request)
-        growth = self._lookahead if expected is None else expected - request.output_tokens
-        return min(request.peak_tokens - tokens, growth), tokens
+        growth = self._lookahead if expected is None else expected - tokens + len(request.spec.prompt)
+        most = request.peak_tokens - tokens
+        return (growth if growth < most else most), tokens
 
     def _peak(self, request: Request) -> int:
         return self._cache.blocks_for(request.peak_tokens)

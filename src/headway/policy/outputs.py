@@ -38,9 +38,10 @@ class OutputLengths:
     def expected(self, request: Request) -> int | None:
         """How long its answer may get in all, by what was seen of its class; None if that says nothing."""
         ordered = self._ordered.get(request.service_class, ())
-        if len(ordered) < ENOUGH:
+        known = len(ordered)
+        if known < ENOUGH:
             return None
-        longer = bisect_right(ordered, request.output_tokens)
-        if longer == len(ordered):
+        longer = bisect_right(ordered, len(request.tokens) - len(request.spec.prompt))
+        if longer == known:
             return None
-        return ordered[longer + int(request.order * _GOLDEN % 1.0 * (len(ordered) - longer))]
+        return ordered[longer + int(request.order * _GOLDEN % 1.0 * (known - longer))]

@@ -16,7 +16,7 @@ from headway.policy.steptime import StepShape
 from headway.policy.waiting import WaitingQueue
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: made for every question, and freezing takes three times as long
 class Scene:
     """Where things stand: who runs (in rank order), who waits, how long answers tend to be, the cap on a step, the room
     in the KV cache for who comes next, as far as known (in tokens), and what is in the step in flight, begun at
@@ -31,7 +31,7 @@ class Scene:
     step_began_s: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Load:
     """Running requests by what they need next, each in rank order: one token (decodes) or more (prefills)."""
 

@@ -21,6 +21,7 @@ class RequestSpec:
     ``service_class`` names the class it was asked for in, ``objective`` is what it was promised, ``weight`` what it is
     worth when not all can be on time. With ``may_demote`` it would rather be served late than refused. ``arrived_s``
     is when its last byte came in (None: when it is submitted); promises count from there. ``tenant`` is who sent it.
+    ``in_vocabulary``: whoever made it knows that its tokens are, so that they need not be looked through.
     """
 
     request_id: str
@@ -35,6 +36,7 @@ class RequestSpec:
     may_demote: bool = False
     arrived_s: float | None = None
     tenant: str = ""
+    in_vocabulary: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ made early as well.)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
 from headway.policy.admission import DrainRate, refuse_for_good, refuse_for_now
@@ -64,6 +64,7 @@ class Scheduler:
         self.ledger = Ledger()
         self.outputs = OutputLengths()
         self._prefix_key = prefix_key
+        self._make_cache: Callable[[int, int, bytes], KVCache] = KVCache
         self._events: list[Event] = []
         self._seats = Seats(self._new_cache(), config, self.waiting, self.outputs, self.counters, self._events)
         self._deadlines = Deadlines()
@@ -211,6 +212,12 @@ class Scheduler:
 
     # The same for an executor that is a formula: no messages, and answers that are known beforehand.
 
+    def keep_books_with(self, make_cache: Callable[[int, int, bytes], KVCache]) -> None:
+        """Another kind of books of the KV cache, before anything is in it."""
+        assert not self.requests, "somebody is here already"
+        self._make_cache = make_cache
+        self._seats.cache = self._new_cache()
+
     def foretell(self, request_id: str, answer: Foretold) -> None:
         """What will be drawn for a request that was just taken in. ``begin``, ``repeat`` and ``end`` need it of all."""
         self.requests[request_id].foretold = answer
@@ -256,6 +263,7 @@ class Scheduler:
         cache, began_s = self.cache, step.began_s
         size = cache.block_size
         prompt_tokens = 0
+        gap_s, drawn = now - began_s, 0
         for request, draws in step.entries:
             if request.state is not State.RUNNING:
                 continue  # it ended during the step
@@ -266,17 +274,23 @@ class Scheduler:
             if draws and len(tokens) >= foretold.tokens:
                 self._advance(now, request, draws, DrawnToken(request.spec.request_id, foretold.last))
                 continue
-            request.computed += planned
+            request.computed = computed = request.computed + planned
             request.planned = 0
-            if request.computed >= (request.published + 1) * size:
+            if computed >= (request.published + 1) * size:
                 cache.publish(request)
             if not draws:
                 continue
-            if request.last_token_s != began_s or not request.told:
-                self._events.append(TokenOut(request.spec.request_id, request.output_tokens, foretold.token))
             tokens.append(foretold.token)
-            self.counters.output_tokens += 1
-            request.tell(now)
+            drawn += 1
+            if request.last_token_s == began_s and request.told:  # as ``Request.tell``
+                if request.itl_s is not None and gap_s > request.itl_s:
+                    request.late_gaps += 1
+                request.told += 1
+                request.last_token_s = now
+            else:
+                self._events.append(TokenOut(request.spec.request_id, request.output_tokens - 1, foretold.token))
+                request.tell(now)
+        self.counters.output_tokens += drawn
         return self._ended(now, step, prompt_tokens)
 
     # For whoever drives.
@@ -479,7 +493,7 @@ class Scheduler:
         return events
 
     def _new_cache(self) -> KVCache:
-        return KVCache(self.info.kv_blocks, self.info.block_size, self._prefix_key)
+        return self._make_cache(self.info.kv_blocks, self.info.block_size, self._prefix_key)
 
 
 def _rejected(refusal: Refusal) -> Rejected:

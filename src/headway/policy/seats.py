@@ -69,13 +69,13 @@ class Seats:
             decodes = load.deferrable_decodes if deferrable else load.decodes
             prefills = load.deferrable_prefills if deferrable else load.prefills
             if decodes and not prompts_first:
-                chosen += self._decodes(allowance, decodes, deferrable=deferrable)
+                chosen += self._decodes(allowance, decodes, before, deferrable=deferrable)
             may_start = may_start and self._counters.preemptions == before
             if deferrable and self._blocked_head():
                 may_start = False
             chosen += self._prompts(allowance, prefills, deferrable=deferrable, may_start=may_start)
             if decodes and prompts_first:
-                chosen += self._decodes(allowance, decodes, deferrable=deferrable)
+                chosen += self._decodes(allowance, decodes, before, deferrable=deferrable)
         if self._counters.preemptions == before:
             return chosen
         return [request for request in chosen if request.planned]
@@ -102,9 +102,11 @@ class Seats:
 
     # Going on.
 
-    def _decodes(self, allowance: Allowance, decodes: list[Request], *, deferrable: bool) -> list[Request]:
-        still_here = [request for request in decodes if request.state is State.RUNNING]  # not preempted meanwhile
-        planned = share_decodes(allowance, still_here, deferrable=deferrable)
+    def _decodes(self, allowance: Allowance, decodes: list[Request], before: int, *, deferrable: bool) -> list[Request]:
+        """``before``: how many had been preempted when the step was begun."""
+        if self._counters.preemptions != before:
+            decodes = [request for request in decodes if request.state is State.RUNNING]
+        planned = share_decodes(allowance, decodes, deferrable=deferrable)
         size = self.cache.block_size
         for request in planned:
             if request.computed >= len(request.block_table) * size:

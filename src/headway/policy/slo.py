@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import repeat
+from operator import lt
 from typing import Literal
 
 LATE_GAPS_SHARE = 0.05
@@ -56,8 +58,9 @@ class Objective:
 
     def late_gaps_of(self, gaps_s: Iterable[float]) -> int:
         """How many are longer than ``itl_s``; 0 if none is promised."""
-        longest_s = math.inf if self.itl_s is None else self.itl_s + EPSILON_S
-        return sum(gap_s > longest_s for gap_s in gaps_s)
+        if self.itl_s is None:
+            return 0
+        return sum(map(lt, repeat(self.itl_s + EPSILON_S), gaps_s))
 
     def broken(self, ttft_s: float, late_gaps: int, gaps: int, e2e_s: float) -> Part | None:
         """The first part of the promise that was not kept; None for a request in SLO."""

@@ -11,6 +11,7 @@ from headway.sim.agenda import CLIENT, LOOK, Agenda
 from headway.sim.arrivals import Load, Steady
 from headway.sim.clients import IMPATIENT, Client
 from headway.sim.coasting import CoastingReplica
+from headway.sim.counted import CountedCache
 from headway.sim.faults import NO_FAULTS, Faults
 from headway.sim.hardware import Hardware
 from headway.sim.live import Attempt
@@ -92,6 +93,8 @@ def simulate_cluster(
         faults=faults,
         step_by_step=step_by_step,
     )
+    if not workload.shares_prefixes and len(workload.tenants) == 1 and not step_by_step:
+        cluster.keep_books_by_count()
     if workload.backlog is not None:
         cluster.keep_busy(workload.backlog_calls(seed), workload.backlog.depth, seconds)
     if timeline is not None:
@@ -149,6 +152,11 @@ class Cluster:
     @property
     def steps(self) -> int:
         return sum(replica.steps for replica in self._replicas)
+
+    def keep_books_by_count(self) -> None:
+        """No two calls have anything in common, nor any two tenants: see ``counted``."""
+        for replica in self._replicas:
+            replica.scheduler.keep_books_with(CountedCache)
 
     def keep_busy(self, calls: Iterator[Call], depth: int, until_s: float) -> None:
         """Keep ``depth`` calls of a backlog with the cluster."""

@@ -31,6 +31,10 @@ class Replay:
     def longest_output(self) -> int:
         return max(row.size.output_tokens for row in self.rows)
 
+    @property
+    def shares_prefixes(self) -> bool:
+        return any(row.size.prefix for row in self.rows)
+
     def draws(self, seed: str) -> Iterator[tuple[float, Size]]:
         random = Random(f"{seed} replay")
         rows = sorted(

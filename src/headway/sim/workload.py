@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from heapq import merge
-from itertools import count
+from itertools import count, repeat
 from random import Random
 from typing import Protocol
 
@@ -80,6 +80,7 @@ class Call:
             deadline_s=None if self.timeout_s is None else now + self.timeout_s,
             tenant=self.tenant,
             salt=self.tenant.encode(),
+            in_vocabulary=True,
         )
 
 
@@ -105,6 +106,8 @@ class Synthetic:
     process: Process
     prompt: Lengths
     output: Lengths
+
+    shares_prefixes = False
 
     @property
     def longest_output(self) -> int:
@@ -136,12 +139,12 @@ class Traffic:
     tenant: str = ""
     timeout_s: float | None = None
 
-    def calls(self, load: Load, seed: str) -> Iterator[Call]:
-        """Calls in order of time, all with index 0."""
+    def calls(self, load: Load, seed: str, indices: Iterable[int]) -> Iterator[Call]:
+        """Calls in order of time, numbered by the ``indices``."""
         cap = self.max_tokens or self.source.longest_output
-        for at, size in self.source.draws(seed):
+        for index, (at, size) in zip(indices, self.source.draws(seed), strict=False):
             yield Call(
-                index=0,
+                index=index,
                 at_s=load.time_s(at / self.share),
                 size=size,
                 max_tokens=cap,
@@ -185,12 +188,26 @@ class Workload:
     traffic: tuple[Traffic, ...]
     backlog: Backlog | None = None
 
+    @property
+    def shares_prefixes(self) -> bool:
+        """Whether two of its calls may have something in common; of sources of other kinds that is not known."""
+        kinds = self.traffic if self.backlog is None else (*self.traffic, self.backlog.traffic)
+        return any(getattr(kind.source, "shares_prefixes", True) for kind in kinds)
+
+    @property
+    def tenants(self) -> frozenset[str]:
+        kinds = self.traffic if self.backlog is None else (*self.traffic, self.backlog.traffic)
+        return frozenset(kind.tenant for kind in kinds)
+
     def calls(self, load: Load, seed: int) -> Iterator[Call]:
         """Endless calls in order of time, numbered from 0; ``load`` is that of all kinds together.
 
         With the same seed the same calls come in the same pattern at any load: two loads differ in nothing else.
         """
-        streams = [kind.calls(load, f"{seed} {number}") for number, kind in enumerate(self.traffic)]
+        if len(self.traffic) == 1:
+            yield from self.traffic[0].calls(load, f"{seed} 0", count())
+            return
+        streams = [kind.calls(load, f"{seed} {number}", repeat(0)) for number, kind in enumerate(self.traffic)]
         for index, call in enumerate(merge(*streams, key=lambda call: call.at_s)):
             yield replace(call, index=index)
 
@@ -198,9 +215,7 @@ class Workload:
         """The backlog's calls, endless; their times mean nothing. Numbered from above all others."""
         if self.backlog is None:
             return
-        calls = self.backlog.traffic.calls(Steady(1.0), f"{seed} backlog")
-        for index, call in zip(count(BACKLOG_INDEX), calls, strict=False):
-            yield replace(call, index=index)
+        yield from self.backlog.traffic.calls(Steady(1.0), f"{seed} backlog", count(BACKLOG_INDEX))
 
     def scaled(self, *, lengths: float = 1.0, promise: float = 1.0) -> Workload:
         """The same with all lengths times ``lengths`` and all promised times times ``promise``, for other machines."""
