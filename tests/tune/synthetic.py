@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 from headway.tune.observation import Measured, Observation
-from headway.tune.search import Probe
+from headway.tune.probe import Probe
 
 Curve = Callable[[float], float]
 Z95 = NormalDist().inv_cdf(0.95)

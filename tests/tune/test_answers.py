@@ -16,8 +16,8 @@ from headway.tune.command import app
 from headway.tune.configs import Chosen, configs
 from headway.tune.knobs import Score, TokensSearch
 from headway.tune.observation import Observation
+from headway.tune.probe import Found, Limits, Outcome, Probe
 from headway.tune.saturation import Saturation
-from headway.tune.search import Found, Limits, Outcome, Probe
 from headway.tune.wording import sentence
 
 CHOSEN = Chosen(

@@ -4,8 +4,8 @@ import pytest
 
 from headway.bench.statistics import wilson
 from headway.tune.observation import MISSES, Measured, Observation
+from headway.tune.probe import Found, Outcome
 from headway.tune.rate import rate_search
-from headway.tune.search import Found, Outcome
 
 
 def run(closed: float, capacity: float, *, steep: float, seed: int) -> tuple[int, Outcome]:

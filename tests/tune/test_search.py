@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headway.tune.observation import Measured, Observation, Verdict
+from headway.tune.probe import Found, Limits, Outcome, Probe
 from headway.tune.scale import batch_rungs
-from headway.tune.search import Found, Limits, Outcome, Probe, Search
+from headway.tune.search import Search
 from headway.tune.wording import sentence
 from tests.tune.synthetic import Measurer, Server, random_server
 

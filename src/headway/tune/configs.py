@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from headway.policy.objectives import parts_ms
 from headway.policy.slo import Objective
-from headway.tune.search import Found
+from headway.tune.probe import Found
 
 QUEUE_SECONDS_DEFAULT = 1.0
 """Of waiting that may be let in where no TTFT is promised."""

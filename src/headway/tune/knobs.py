@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from headway.tune.observation import Observation, Verdict
+from headway.tune.probe import VOID_MAX
 
 TOKENS_MIN, TOKENS_MAX = 256, 32_768
 GAIN = 0.03
 """A step of the ladder must be so much better to be taken: less is chance."""
-VOID_MAX = 2
-"""Probes that nothing follows from: then the search ends with what it has."""
 
 
 @dataclass(frozen=True, slots=True, order=True)

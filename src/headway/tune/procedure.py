@@ -19,11 +19,12 @@ from headway.tune.engines import Engine, Interrupted, Knobs, interruptible
 from headway.tune.knobs import TokensSearch, score
 from headway.tune.observation import Observation, Verdict
 from headway.tune.observe import Measurement, Promise, observe, with_rate_only
+from headway.tune.probe import Found, Limits, Outcome, Probe
 from headway.tune.rate import rate_search
 from headway.tune.result import Stage, StepTaken, Tuned, answer, step_taken
 from headway.tune.saturation import Saturation
 from headway.tune.scale import batch_rungs
-from headway.tune.search import Found, Limits, Outcome, Probe, Search
+from headway.tune.search import Search
 from headway.tune.wording import sentence
 
 Measure = Callable[[Load, int], Awaitable[tuple[Level, list[Record]]]]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from headway.policy.slo import TARGET_ATTAINMENT
 from headway.tune.observation import MISSES
+from headway.tune.probe import Limits
 from headway.tune.scale import Scale
-from headway.tune.search import Limits, Search
+from headway.tune.search import Search
 
 FIRST = 0.9
 """Of what the closed loop got done at its operating point: an open loop has bursts, and needs some slack."""

@@ -10,9 +10,9 @@ from headway.bench.report.sections import Axis, Cell, Chart, Code, Item, Mark, P
 from headway.bench.report.standing import Standing, Verdict
 from headway.bench.report.wording import between, duration, number, share
 from headway.tune.observation import FAILURES, SHARES
+from headway.tune.probe import Found
 from headway.tune.result import Answer, Compared, PartSeen, Stage, StepTaken, Tuned
 from headway.tune.saturation import THROUGHPUT
-from headway.tune.search import Found
 from headway.tune.show import WORDS
 from headway.tune.wording import load_name, part_name, part_value
 

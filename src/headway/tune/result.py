@@ -9,7 +9,7 @@ import msgspec
 from headway.bench.figures import Run
 from headway.tune.engines import Knobs
 from headway.tune.observation import Observation, Verdict
-from headway.tune.search import Outcome, Probe
+from headway.tune.probe import Outcome, Probe
 
 Stage = Literal["batch", "tokens", "rate", "compare"]
 
@@ -47,7 +47,7 @@ class StepTaken(msgspec.Struct, kw_only=True):
 
 
 class Answer(msgspec.Struct, kw_only=True):
-    """Of a search: see ``search.Outcome``. ``sentence``: the same for people."""
+    """Of a search: see ``probe.Outcome``. ``sentence``: the same for people."""
 
     found: str
     load: float | None

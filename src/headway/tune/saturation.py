@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from headway.tune.observation import Observation, Verdict
-from headway.tune.search import VOID_MAX, Found, Limits, Outcome, Probe, Step
+from headway.tune.probe import VOID_MAX, Found, Limits, Outcome, Probe, Step
 
 GAIN = 0.05
 """More throughput than this is worth twice the batch."""

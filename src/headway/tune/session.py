@@ -36,11 +36,11 @@ from headway.tune.admin import Admin
 from headway.tune.configs import Chosen, configs
 from headway.tune.engines import Concurrency, Engine, HeadwayCaps, Interrupted, Knobs, Restarted, interruptible
 from headway.tune.observe import Promise
+from headway.tune.probe import Found
 from headway.tune.procedure import Plan, Procedure
 from headway.tune.process import StartError
 from headway.tune.report import tune_page
 from headway.tune.result import Tuned
-from headway.tune.search import Found
 from headway.tune.show import ConsoleShow
 
 CLASSES_LOOKED_AT = 64

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from headway.bench.report.wording import duration, number, share
 from headway.tune.observation import FAILURES, SHARES
+from headway.tune.probe import Found, Outcome
 from headway.tune.result import PartSeen, StepTaken
 from headway.tune.saturation import THROUGHPUT
-from headway.tune.search import Found, Outcome
 
 PART_WORDS = {"ttft": "TTFT", "itl": "ITL", "e2e": "E2E", "failures": "failed", "misses": "out of SLO"}
 
