@@ -19,7 +19,7 @@ from headway.policy.plan import ExecutorInfo
 from headway.policy.policies import POLICIES, build, default_step_tokens
 from headway.policy.scheduler import Scheduler, SchedulerConfig
 from headway.policy.steptime import StepTimeModel
-from headway.serve.calibration import calibrate
+from headway.serve.calibration import BUDGET_S, calibrate
 from headway.sim.executor import VirtualExecutor
 from headway.sim.hardware import HARDWARE, Hardware, Noisy
 from headway.sim.result import Result, Summary
@@ -110,23 +110,29 @@ def command(
     return 0
 
 
-def calibrated(hardware: Hardware) -> StepTimeModel:
+def calibrated(hardware: Hardware, budget_s: float = BUDGET_S) -> StepTimeModel:
     """What a server knows about this hardware when it has started: the same made-up steps are measured."""
     executor, model = VirtualExecutor(hardware), StepTimeModel()
-    calibrate(executor, executor.start(), model, clock=executor.clock)
+    calibrate(executor, executor.start(), model, clock=executor.clock, budget_s=budget_s)
     return model
 
 
 def scheduler_maker(
-    policy: str, hardware: Hardware, max_step_tokens: int | None = None, max_running: int | None = None
+    policy: str,
+    hardware: Hardware,
+    max_step_tokens: int | None = None,
+    max_running: int | None = None,
+    *,
+    budget_s: float = BUDGET_S,
 ) -> MakeScheduler:
-    """Schedulers of a named policy, each as new. Raises ValueError for a policy or a limit that can't be."""
+    """Schedulers of a named policy, each as new, that know what ``budget_s`` of measuring teach. Raises ValueError for
+    a policy or a limit that can't be."""
     config = SchedulerConfig(
         max_step_tokens=default_step_tokens(policy) if max_step_tokens is None else max_step_tokens
     )
     if max_running is not None:
         config = replace(config, max_running=max_running)
-    model = calibrated(hardware).to_json()
+    model = calibrated(hardware, budget_s).to_json()
 
     def make(info: ExecutorInfo) -> Scheduler:
         chosen = build(policy, model=StepTimeModel.from_json(model))

@@ -35,6 +35,9 @@ from headway.simulate import scheduler_maker
 NEAR = 0.05
 """With an attainment so far below the target on one replica, two or more behind a router may still keep it: they even
 out each other's bursts."""
+LEARNED_S = 30.0
+"""Of measured steps that a server's model rests on: it has served for a while. On a slow GPU the few seconds of a
+start leave it without any idea of long prompts."""
 REPLICAS_TRIED = 3
 """Counts of replicas, from the one that single replicas suggest on, before a set-up is given up."""
 
@@ -198,7 +201,7 @@ class Simulated:
         hardware = self._machine(setup)
         return Forecaster(
             hardware,
-            scheduler_maker(question.policy, hardware),
+            scheduler_maker(question.policy, hardware, budget_s=LEARNED_S),
             self.demand,
             target=question.target,
             seeds=question.seeds,
@@ -214,10 +217,14 @@ class Simulated:
         return machine(setup, default_step_tokens(self.question.policy))
 
     def _capacity(self, forecaster: Forecaster, candidate: Candidate, least: float) -> Figure:
-        """The cluster keeps ``least`` on each replica, so one may miss it by a little."""
-        question = self.question
-        low, high = least, max(least * 1.1, min(2.0 * least, candidate.bounds.rate_max))
-        found = capacity(forecaster.attainment, low, high, target=question.target, tolerance=question.tolerance)
+        """Between ``least``, which the cluster keeps on each replica, and the closed bound: a run at a higher rate may
+        end before its queue has grown, and says nothing."""
+        question, most = self.question, max(candidate.bounds.rate_max, least * (1.0 + self.question.tolerance))
+
+        def attained(rate: float) -> float:
+            return 1.0 if rate <= least else 0.0 if rate >= most else forecaster.attainment(rate)
+
+        found = capacity(attained, least, most, target=question.target, tolerance=question.tolerance)
         tried = forecaster.tried
         surely = [point.rate for point, figure in tried if figure.low is None or figure.low >= question.target]
         broken = [point.rate for point, figure in tried if figure.high is not None and figure.high < question.target]

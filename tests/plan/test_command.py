@@ -1,0 +1,96 @@
+"""``headway plan`` as a user meets it: what is wrong in one line, and a small search whole."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from headway.cli import main
+
+MODEL = ("plan", "llama-3.1-8b")
+LOAD = ("--workload", "synthetic", "--rate", "5")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("plan", "lama-3.1-8", *LOAD), "did you mean llama-3.1-8b"),
+        ((*MODEL, *LOAD, "--gpu", "h100sx"), "did you mean"),
+        ((*MODEL, *LOAD, "--gpu", "abacus"), "is no GPU of the catalogue"),
+        ((*MODEL, "--workload", "synthetic", "--rate", "0"), "at least 0.001"),
+        ((*MODEL, "--workload", "synthetic", "--rate", "-3"), "at least 0.001"),
+        ((*MODEL, "--workload", "synthetic", "--rate", "nan"), "at least 0.001"),
+        ((*MODEL, "--workload", "synthetic", "--rate", "5000000"), "tokens a second are not meant"),
+        ((*MODEL, "--workload", "synthetic"), "--rate 20"),
+        ((*MODEL, "--workload", "azure:/nowhere.csv", "--rate", "5"), "/nowhere.csv: No such file"),
+        ((*MODEL, "--workload", "nothing", "--rate", "5"), "there is no workload 'nothing'"),
+        ((*MODEL, *LOAD, "--slo", "conversational:ttft=0.3"), "write ttft=300"),
+        ((*MODEL, *LOAD, "--what-if", "rate=double"), "is a number of requests"),
+        ((*MODEL, *LOAD, "--precision", "fp7"), "no precision 'fp7'"),
+        ((*MODEL, *LOAD, "--engine", "steam"), "no known engine"),
+        ((*MODEL, *LOAD, "--policy", "none"), "no policy 'none'"),
+        ((*MODEL, *LOAD, "--router", "random"), "--router must be one of"),
+        ((*MODEL, *LOAD, "--max-gpus", "0"), "--max-gpus must be 1 to 1,024"),
+        ((*MODEL, *LOAD, "--tp", "3"), "--tp must be one of"),
+        ((*MODEL, *LOAD, "--seeds", "0"), "--seeds must be 1 to 32"),
+        ((*MODEL, *LOAD, "--processes", "0"), "--processes must be at least 1"),
+        ((*MODEL, *LOAD, "--price", "h100-sxm"), "h100-sxm=2.95"),
+        ((*MODEL, *LOAD, "--price", "h100-sxm=-1"), "h100-sxm"),
+        ((*MODEL, *LOAD, "--gpus-file", "/nowhere.toml"), "/nowhere.toml"),
+        ((*MODEL, *LOAD, "--calibration", "/nowhere.json"), "/nowhere.json"),
+        (("plan",), "MODEL"),
+    ],
+)
+def test_what_cannot_be_meant_is_one_clear_line(
+    arguments: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(list(arguments)) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    assert captured.err.startswith("headway: ")
+    assert said in captured.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((*MODEL, *LOAD, "--gpu", "l4", "--slo", "conversational:ttft=20"), "the best possible is"),
+        (("plan", "llama-3.1-70b", *LOAD, "--gpu", "l4", "--max-gpus", "2"), "the smallest that holds it is"),
+        ((*MODEL, "--workload", "synthetic", "--rate", "5000", "--gpu", "h100-sxm"), "--max-gpus 16 is too few"),
+    ],
+)
+def test_where_nothing_keeps_it_what_comes_closest_is_said(
+    arguments: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*arguments, "--precision", "bf16", "--json", "-"]) == 1
+    captured = capsys.readouterr()
+    plan = json.loads(captured.out)
+    assert not plan["options"]
+    assert said in plan["best_effort"]
+    assert said in captured.err
+    assert main([*arguments, "--precision", "bf16"]) == 1
+    assert said.split()[0] in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("what", ["gpus", "models", "workloads"])
+def test_there_are_lists(what: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", what]) == 0
+    assert len(capsys.readouterr().out.splitlines()) > 10
+
+
+@pytest.mark.slow
+def test_a_small_search_ends_in_a_table_json_and_a_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = [*MODEL, "--workload", "synthetic", "--rate", "2", "--gpu", "l4", "--precision", "bf16", "--tp", "1"]
+    arguments += ["--quick", "--requests", "100", "--processes", "1", "--what-if", "rate=2x"]
+    files = ["--json", str(tmp_path / "plan.json"), "--html", str(tmp_path / "plan.html")]
+    assert main([*arguments, *files]) == 0
+    shown = capsys.readouterr().out
+    assert "1 x l4 bf16 fits until" in shown
+    assert "What if rate=2x" in shown
+    plan = json.loads((tmp_path / "plan.json").read_text())
+    [option] = plan["options"]
+    assert option["forecast"]["keeps"]
+    assert option["fits_until"] >= 2.0
+    assert option["trust"]["tpot"]["source"]
+    assert (tmp_path / "plan.html").read_text().lstrip().startswith("<!doctype")
