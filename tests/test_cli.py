@@ -10,12 +10,26 @@ import subprocess
 import sys
 import urllib.request
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from headway.cli import main
 
 TIMEOUT_S = 90.0
+
+
+def test_an_interrupt_before_a_command_has_begun_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On a busy machine importing a command takes seconds, and Ctrl-C meanwhile was a traceback of forty lines."""
+
+    def imports(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("headway.cli.app", SimpleNamespace(parse_args=imports))
+    assert main(["bench", "list"]) == 130
+    assert capsys.readouterr().err == "headway: interrupted\n"
 
 
 def test_importing_headway_and_asking_for_help_loads_no_torch() -> None:

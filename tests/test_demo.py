@@ -6,6 +6,7 @@ import asyncio
 import io
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -37,6 +38,8 @@ def test_a_cell_says_how_bad_it_is() -> None:
     assert _cells(verdict(95, 0, 0.2124)) == ("[green]95 %[/]", "212 ms")
     assert _cells(verdict(80, 0, 1.04)) == ("[yellow]80 %[/]", "1.0 s")
     assert _cells(verdict(3, 1, 4.0)) == ("[red]3 %[/]", "> 4.0 s")
+    nobody_taken_in = replace(verdict(0, 0, 0.0), admitted=0, refused=100)
+    assert _cells(nobody_taken_in) == ("–", "–")  # a busy machine had "100 %" and "0 ms" here
 
 
 def test_the_table_sets_the_two_side_by_side() -> None:

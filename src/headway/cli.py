@@ -299,6 +299,9 @@ def _with_config(tokens: list[str]) -> tuple[list[str], Mapping[str, Any]]:
     return left, classes
 
 
+EXIT_INTERRUPTED = 130
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; the exit code. What a user got wrong is one line on standard error and code 2."""
     try:
@@ -309,9 +312,12 @@ def main(arguments: list[str] | None = None) -> int:
         return _refuse(f"--config: {error}")
     try:
         command, bound, unparsed = app.parse_args(tokens, exit_on_error=False, print_error=False)
+        status = command(*bound.args, **bound.kwargs, **({"classes": classes} if "classes" in unparsed else {}))
     except cyclopts.CycloptsError as error:
         return _refuse(" ".join(str(error).split()))
-    status = command(*bound.args, **bound.kwargs, **({"classes": classes} if "classes" in unparsed else {}))
+    except KeyboardInterrupt:  # while it is imported, or of a command that has nothing to keep
+        print("headway: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
     return status if isinstance(status, int) else 0
 
 

@@ -210,6 +210,8 @@ def _server(policy: str) -> contextlib.AbstractContextManager[RunningServer]:
 
 
 def _cells(verdict: Verdict) -> tuple[str, str]:
+    if not verdict.admitted:
+        return "–", "–"
     kept = verdict.attainment_admitted
     colour = "green" if kept >= 0.95 else "yellow" if kept >= 0.8 else "red"
     wait_s = verdict.ttft.p95_s
