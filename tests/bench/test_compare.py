@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import random
 from collections.abc import Callable
 
 import pytest
+from rich.console import Console
 
 from headway.bench.compare import Change, Comparison, Sureness, compare
 from headway.bench.figures import ClientHealth, Level, Run
 from headway.bench.metrics import measure
 from headway.bench.record import Outcome, Record
+from headway.bench.shelf import comparison
 from headway.policy.slo import Objective
 from tests.bench.made_records import failure, reply
 
@@ -128,6 +131,14 @@ def test_levels_are_matched_by_load() -> None:
     found = compare(before, after, [one, one], [two, two])
     assert [each.name for each in found.levels] == ["8/s"]
     assert found.unmatched == ["4/s (only in a)", "16/s (only in b)"]
+
+
+def test_two_runs_without_a_load_in_common_are_told_what_would_help() -> None:
+    one, two = served(1), served(2)
+    found = compare(run("a", level(one, load=4.0)), run("b", level(two, load=8.0)), [one], [two])
+    console = Console(width=100, file=io.StringIO(), record=True)
+    console.print(comparison(found))
+    assert "Nothing was compared: run both with a load in common" in console.export_text()
 
 
 def test_what_else_differs_is_said() -> None:

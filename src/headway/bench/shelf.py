@@ -72,6 +72,8 @@ def comparison(found: Comparison) -> RenderableType:
             table.add_row(*map(Text, _cells(change)), style=STYLES[change.sureness])
         parts += [table, *(Padding(Text(f"! {each}", style="yellow"), (0, 2)) for each in level.warnings)]
     parts += [Text(f"Not compared: {each}", style="dim") for each in found.unmatched]
+    if not found.levels:
+        parts.append(Text("Nothing was compared: run both with a load in common, as --rate 2,4", style="yellow"))
     return Group(*parts)
 
 
