@@ -12,7 +12,7 @@ from headway.plan.standing import Level, Standing
 from headway.plan.steptime import gemm_is_measured, peak
 
 WEIGHTS_MAX = 0.85
-"""Of the memory that an engine uses: beyond, an error of 1 GB changes the batch several times."""
+"""Of the memory for weights and KV cache: beyond, an error of 1 GB changes the batch much."""
 LOAD_MAX = 0.9
 """Of the highest load: beyond, queueing multiplies every error of a step."""
 
@@ -56,7 +56,7 @@ def fragile_reasons(setup: Setup, room: Memory, load_share: float | None = None)
         found.append(f"nobody measured the all-reduce over this link ({gpu.link.kind})")
     if room.weight_share > WEIGHTS_MAX:
         found.append(
-            f"weights take {room.weight_share:.0%} of the memory in use: 1 GB more or less changes the batch much"
+            f"weights take {room.weight_share:.0%} of the memory for them and the KV cache: 1 GB more or less decides"
         )
     if model.experts is not None:
         found.append("mixture of experts: which experts a step touches, and how evenly, is a guess")

@@ -32,8 +32,8 @@ class Memory:
 
     @property
     def weight_share(self) -> float:
-        """Of the memory that the engine takes."""
-        return self.weights / self.total
+        """Of the memory for weights and KV cache together."""
+        return self.weights / (self.weights + self.kv_bytes)
 
 
 def memory(setup: Setup, max_step_tokens: int | None = None) -> Memory:
