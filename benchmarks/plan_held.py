@@ -13,7 +13,8 @@ from headway.plan.bands import Group, Metric
 SHARE = 0.90
 """Of measured values that a band is meant to hold."""
 LEAST = 12
-"""Points that a band needs; groups with fewer take the band of all groups."""
+"""Points that a band needs; groups with fewer take the band of all groups, and their own extremes where they are out
+of it."""
 ANY = "any"
 
 
@@ -43,7 +44,14 @@ def fit_bands(scored: Iterable[Scored]) -> Bands:
         assert each.banded_as is not None
         groups.setdefault((each.kind, each.banded_as), []).append(each)
         groups.setdefault((ANY, each.banded_as), []).append(each)
-    return {key: interval(each) for key, each in groups.items() if len(each) >= LEAST}
+    enough = {key: interval(each) for key, each in groups.items() if len(each) >= LEAST}
+    few = {key: _widened(enough[ANY, key[1]], each) for key, each in groups.items() if (ANY, key[1]) in enough}
+    return few | enough
+
+
+def _widened(of_all: Interval, scored: Sequence[Scored]) -> Interval:
+    ratios = [each.band_ratio for each in scored]
+    return replace(of_all, low=min(of_all.low, *ratios), high=max(of_all.high, *ratios))
 
 
 def interval(scored: Sequence[Scored]) -> Interval:
@@ -92,12 +100,15 @@ def bands_toml(scored: Sequence[Scored], groups: Sequence[str]) -> str:
     for group in groups:
         lines += ["", f"[bands.{group}]"]
         for metric in (Metric.TPOT, Metric.THROUGHPUT, Metric.TTFT):
-            of_all = (group, metric) not in bands
             band = bands.get((group, metric)) or bands.get((ANY, metric))
             if band is None:
                 continue
-            covered = coverage(each for each in apart if each.kind == group and each.banded_as is metric)
-            source = f"{band.sources} published sources" + (", of all groups: too few of this" if of_all else "")
+            own = [each for each in apart if each.kind == group and each.banded_as is metric]
+            of_all = len(own) < LEAST
+            covered = coverage(own)
+            source = f"{band.sources} published sources" + (
+                f", of all groups and the extremes of these {len(own)}" if of_all else ""
+            )
             share = f", coverage = {covered['share']:.2f}" if "share" in covered else ""
             lines.append(
                 f'{metric.value} = {{ low = {band.low:.3f}, high = {band.high:.3f}, n = {band.n}, source = "{source}"'
