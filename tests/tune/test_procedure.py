@@ -19,6 +19,7 @@ from headway.policy.slo import Objective
 from headway.tune.engines import Concurrency, Knobs
 from headway.tune.observe import Promise
 from headway.tune.procedure import Plan, Procedure
+from headway.tune.process import StartError
 from headway.tune.report import last_seen, level_shown, tune_page, verdict
 from headway.tune.result import Stage, StepTaken, Tuned
 from tests.tune.levels import TOKENS, FakeServer
@@ -290,6 +291,46 @@ def test_when_the_time_is_over_the_search_ends() -> None:
 def test_a_probe_is_not_made_longer_than_was_asked_for_without_a_word(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["tune", "127.0.0.1:9", "--seconds", "1"]) == 2
     assert capsys.readouterr().err == "headway: --seconds must be 4 to 3600, not 1\n"
+
+
+class Small(Knobbed):
+    """Does not start with more than ``most`` at once."""
+
+    has_adaptive = False
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self._most = most
+
+    async def use(self, knobs: Knobs) -> None:
+        if (knobs.batch or 0) > self._most:
+            raise StartError("the server ended with status 1 before it was ready\n  out of memory")
+        await super().use(knobs)
+
+
+def test_a_batch_that_the_server_does_not_start_with_is_where_the_search_ends() -> None:
+    """It ended all of it, without a point, a rate or a configuration, when the climb was too bold."""
+    tuned, shown, _ = run(FakeServer(PROMISE), engine=Small(50))
+    assert tuned.state == "complete"
+    assert tuned.batch is not None
+    assert tuned.batch.found == "server"
+    assert tuned.batch.load is not None
+    assert 12 <= tuned.batch.load <= 50
+    assert "keeps the promise; with batch" in tuned.batch.sentence
+    assert "ended with status 1" in tuned.batch.sentence
+    assert tuned.rate is not None
+    assert any("out of memory" in line for line in shown.lines)
+
+
+def test_a_server_that_has_never_started_is_no_answer() -> None:
+    with pytest.raises(StartError):
+        run(FakeServer(PROMISE), engine=Small(0))
+
+
+def test_without_a_promise_a_batch_that_it_does_not_start_with_ends_the_doubling() -> None:
+    tuned, _, _ = run(FakeServer(Objective()), promise=Objective(), engine=Small(20))
+    assert tuned.batch is not None
+    assert (tuned.batch.found, tuned.batch.load) == ("server", 16)
 
 
 def test_a_client_at_its_limit_is_said_to_be_what_binds() -> None:

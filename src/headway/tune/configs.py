@@ -23,6 +23,7 @@ MEASURED = {
     Found.UNDECIDED: "the best estimate; chance alone may move it",
     Found.OPEN: "the largest that was tried, and kept the promise",
     Found.CLIENT: "the largest that the client could measure, and kept the promise",
+    Found.SERVER: "the largest that the server was seen to start with, and kept the promise",
     Found.CUT: "the largest seen to keep the promise before the search was cut short",
 }
 MEASURED_THROUGHPUT = "the smallest measured that comes near the most tokens a second"

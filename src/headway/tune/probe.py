@@ -9,6 +9,8 @@ from headway.tune.observation import Observation, Verdict
 
 VOID_MAX = 2
 """Probes that were cut short: then the search ends."""
+REFUSED_MAX = 3
+"""Loads to which the server could not be set: then the search ends. Each may have taken minutes to find out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +60,8 @@ class Found(StrEnum):
     """The promise holds at the largest load that was to be tried."""
     CLIENT = "client"
     """The promise holds as far as the client can measure."""
+    SERVER = "server"
+    """The promise holds as far as the server can be set."""
     CUT = "cut"
     """The search ended before it could tell: interrupted, out of time or of probes."""
 

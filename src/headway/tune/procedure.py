@@ -20,6 +20,7 @@ from headway.tune.knobs import TokensSearch, score
 from headway.tune.observation import Observation, Verdict
 from headway.tune.observe import Measurement, Promise, observe, with_rate_only
 from headway.tune.probe import Found, Limits, Outcome, Probe
+from headway.tune.process import StartError
 from headway.tune.rate import rate_search
 from headway.tune.result import Stage, StepTaken, Tuned, answer, step_taken
 from headway.tune.saturation import Saturation
@@ -151,8 +152,8 @@ class Procedure:
         pools: dict[float, list[Measurement]] = {}
         while (probe := search.next()) is not None and self._may_go_on(search):
             pool = pools.setdefault(probe.load, [])
-            if stage == "batch":
-                await self._set(int(probe.load))
+            if stage == "batch" and not await self._can_set(search, probe):
+                continue
             level, records = await self._level(self._load_of(stage, probe))
             found = Measurement(level, records)
             seen = observe([*pool, found], self.promise)
@@ -167,6 +168,21 @@ class Procedure:
         if outcome.found is Found.CUT and outcome.reason is not None:
             self._reason = self._reason or outcome.reason
         return outcome
+
+    async def _can_set(self, search: Search | Saturation, probe: Probe) -> bool:
+        """Whether the server takes the probe's batch. One that starts with a smaller batch and not with this one (for
+        want of memory) says something of this batch, and nothing of what was found below. Raises ``StartError`` before
+        anything was measured."""
+        try:
+            await self._set(int(probe.load))
+        except StartError as error:
+            if not search.steps:
+                raise
+            why = str(error).splitlines()[0]
+            self.show.say(f"batch {probe.load:g}: {error}")
+            search.refuse(probe.load, f"with batch {probe.load:g} {why}")
+            return False
+        return True
 
     def _may_go_on(self, search: Search | Saturation) -> bool:
         if not self._has_time():

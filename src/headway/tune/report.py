@@ -24,6 +24,7 @@ _STANDINGS = {
     Found.UNDECIDED: Standing.UNDECIDED,
     Found.NONE: Standing.MISSED,
     Found.CLIENT: Standing.UNDECIDED,
+    Found.SERVER: Standing.KEPT,
     Found.CUT: Standing.UNDECIDED,
 }
 

@@ -26,7 +26,7 @@ class Saturation:
         self._load = float(first)
         self._is_over = False
         self._voids = 0
-        self._is_client_bound = False
+        self._is_client_bound = self._is_refused = False
         self._stopped: str | None = None
 
     def next(self) -> Probe | None:
@@ -52,6 +52,11 @@ class Saturation:
         self._load = min(2 * probe.load, self._limits.most)
         return verdict
 
+    def refuse(self, load: float, reason: str) -> None:
+        """The server can't be set to ``load``, which ends the search below it."""
+        self._is_refused = True
+        self.stop(reason)
+
     def stop(self, reason: str) -> None:
         self._stopped = self._stopped or reason
 
@@ -65,8 +70,8 @@ class Saturation:
         best = self._best()
         enough = [step.probe.load for step in self._valid() if step.observation.throughput * (1.0 + GAIN) >= best]
         load = min(enough, default=None)
-        if load is not None and self._is_client_bound:
-            found = Found.CLIENT
+        if load is not None and (self._is_client_bound or self._is_refused):
+            found = Found.CLIENT if self._is_client_bound else Found.SERVER
         elif load is None or not self._is_over:
             found = Found.CUT
         else:

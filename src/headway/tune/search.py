@@ -17,7 +17,7 @@ from dataclasses import replace
 
 from headway.tune.crossing import Point, crossing
 from headway.tune.observation import SHARES, Observation, Verdict
-from headway.tune.probe import VOID_MAX, Found, Limits, Outcome, Probe, Step
+from headway.tune.probe import REFUSED_MAX, VOID_MAX, Found, Limits, Outcome, Probe, Step
 from headway.tune.scale import DOUBLING_FROM, Scale
 
 LEAN = 0.8
@@ -67,6 +67,8 @@ class Search:
         self._voids = 0
         self._bound: list[float] = []
         self._bound_by: str | None = None
+        self._refusals = 0
+        self._refused_by: str | None = None
         self._stopped: str | None = None
 
     # ---- what is known -----------------------------------------------------------------------------------------------
@@ -134,10 +136,7 @@ class Search:
             self._bound.append(probe.load)
             self._bound_by = observation.void
             if self._bound.count(probe.load) >= BOUND_MAX:
-                middle = (self._scale.position(self._floor or 0.0) + self._scale.position(probe.load)) / 2
-                self._most = min(
-                    self._most, math.floor(self._scale.load(middle) / self._scale.grain) * self._scale.grain
-                )
+                self._stay_below(probe.load)
             if len(self._bound) > BOUND_SHARE * self.limits.probes:
                 self.stop(observation.void or "")
         else:
@@ -145,6 +144,18 @@ class Search:
             if self._voids >= VOID_MAX:
                 self.stop(observation.void or "")
         return verdict
+
+    def refuse(self, load: float, reason: str) -> None:
+        """The server can't be set to ``load``: nothing from there on is tried."""
+        self._refusals += 1
+        self._refused_by = reason
+        self._stay_below(load)
+        if self._refusals >= REFUSED_MAX:
+            self.stop(reason)
+
+    def _stay_below(self, load: float) -> None:
+        middle = (self._scale.position(self._floor or 0.0) + self._scale.position(load)) / 2
+        self._most = min(self._most, math.floor(self._scale.load(middle) / self._scale.grain) * self._scale.grain)
 
     def stop(self, reason: str) -> None:
         """No further probes: interrupted, or out of time."""
@@ -300,7 +311,8 @@ class Search:
         elif self._stopped is not None:
             pass
         elif self._is_bound_at(floor):
-            found, load, reason = Found.CLIENT, floor, self._bound_by
+            found = Found.CLIENT if self._refused_by is None else Found.SERVER
+            load, reason = floor, self._refused_by or self._bound_by
         elif self._seen:
             found, load = Found.UNDECIDED, self._estimate(estimate)
         else:
@@ -308,7 +320,7 @@ class Search:
         return Outcome(found=found, load=load, low=low, high=high, crossing=estimate, part=self._part(), reason=reason)
 
     def _is_bound_at(self, floor: float | None) -> bool:
-        """Whether all that the client can measure was seen to hold."""
+        """Whether all that the client can measure, and the server be set to, was seen to hold."""
         is_cut = self._most < self.limits.most and self.high is None
         return is_cut and floor is not None and self._scale.is_near(floor, self._most)
 

@@ -78,6 +78,8 @@ def sentence(stage: str, outcome: Outcome, most: float) -> str:
             return f"{named(outcome.load)} keeps the promise, and no more than {named(most)}{why} was tried"
         case Found.CLIENT:
             return f"at least {named(outcome.load)}: beyond it this client was the limit, not the server"
+        case Found.SERVER:
+            return f"{named(outcome.load)} keeps the promise; {outcome.reason}"
         case _:
             so_far = f"; {named(outcome.low)} keeps the promise" if outcome.low is not None else ""
             return f"{_cut(outcome)}{so_far}"
@@ -99,5 +101,7 @@ def _sentence_of_throughput(stage: str, outcome: Outcome) -> str:
             return f"{named} brought the most tokens a second, and no more at once was tried"
         case Found.CLIENT:
             return f"at least {named}: beyond it this client was the limit, not the server"
+        case Found.SERVER:
+            return f"{named} is the best that the server can be set to; {outcome.reason}"
         case _:
             return f"{_cut(outcome)}; the best so far is {named}"
