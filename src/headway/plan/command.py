@@ -177,6 +177,13 @@ def plan(
     return _write(found, json_file, html_file, show_all)
 
 
+app.command(
+    "headway.plan.calibrate_command:calibrate_command",
+    name="calibrate",
+    help="Narrow the band of a GPU's plans by a run that was measured on it.",
+)
+
+
 @app.command(name="gpus")
 def gpus_command(*, gpus_file: Path | None = None) -> int:
     """List the GPUs of the catalogue.

@@ -14,17 +14,18 @@ from headway.plan.known_models import known_models
 from headway.plan.load import workloads
 from headway.plan.precision import Precision
 
+WIDE = 110
+"""Columns from which on the lists have what else there is to say."""
+
 
 def show_gpus(catalogue: Mapping[str, Gpu], console: Console) -> None:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("name", no_wrap=True)
-    for name in ("GB", "TB/s", "bf16 TF", "fp8 TF"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("link", no_wrap=True)
-    table.add_column("$/h", justify="right", no_wrap=True)
-    table.add_column("price from", overflow="fold")
+    is_wide = console.width >= WIDE
+    table = _table("name", "GB", "TB/s", "bf16 TF", "fp8 TF", "link GB/s", "$/h")
+    if is_wide:
+        table.add_column("price from", overflow="fold")
     for gpu in catalogue.values():
         price = gpu.price
+        origin = "" if price is None else f"{price.provider}, {price.date or 'no date'}"
         table.add_row(
             gpu.name,
             f"{gpu.memory_bytes / 1e9:.0f}",
@@ -33,10 +34,18 @@ def show_gpus(catalogue: Mapping[str, Gpu], console: Console) -> None:
             _peak(gpu, Precision.FP8),
             f"{gpu.link.kind} {gpu.link.bandwidth / 1e9:.0f}" if gpu.link.most > 1 else "-",
             "-" if price is None else f"{price.usd_per_hour:.2f}",
-            "" if price is None else f"{price.provider}, {price.date or 'no date'}",
+            *([origin] if is_wide else []),
         )
     console.print(table)
-    console.print("Rates are dense; link in GB/s a GPU and direction. Sources of every figure: plan/data/gpus.toml.")
+    console.print("GB that software can use; dense rates; links a GPU and direction. Change any: --gpus-file, --price.")
+
+
+def _table(first: str, *numbers: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True)
+    table.add_column(first, no_wrap=True)
+    for name in numbers:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
 
 
 def _peak(gpu: Gpu, precision: Precision) -> str:
@@ -44,11 +53,10 @@ def _peak(gpu: Gpu, precision: Precision) -> str:
 
 
 def show_models(console: Console) -> None:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("name", no_wrap=True)
-    for name in ("B", "active B", "KV kB/token", "context"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("other names", overflow="fold")
+    is_wide = console.width >= WIDE
+    table = _table("name", "B", "active B", "KV kB/token", "context")
+    if is_wide:
+        table.add_column("other names", overflow="fold")
     for name, known in known_models().items():
         shape = known.shape
         table.add_row(
@@ -57,7 +65,7 @@ def show_models(console: Console) -> None:
             f"{shape.active_parameters / 1e9:.3g}",
             f"{shape.kv_bytes_per_token(Precision.BF16) / 1e3:,.0f}",
             f"{shape.context_tokens:,}",
-            ", ".join(known.aliases),
+            *([", ".join(known.aliases)] if is_wide else []),
         )
     console.print(table)
     console.print("Any other: give its config.json, or the directory that it is in.")
