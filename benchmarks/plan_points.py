@@ -188,8 +188,8 @@ def _refitted(headline: Sequence[Scored], catalogue: dict[str, Gpu]) -> tuple[di
         figures |= by_figure(supported, f"refitted_without_{name}_supported")
         figures |= _flat(f"bands.stated.refitted_without_{name}", coverage(apart))
         figures |= by_group(apart, f"refitted_without_{name}.{name}", key)
-    products, constants = refit.fit(range(len(refit.scored)))
-    figures["refitted.products"] = str(products)
+    rates, constants = refit.fit(range(len(refit.scored)))
+    figures["refitted.rates"] = str(rates)
     return figures | {f"refitted.{engine}": str(each) for engine, each in constants.items()}, kept["source"]
 
 

@@ -1,11 +1,11 @@
 """What the planner fits, fitted again without a source or a GPU: what is left of its accuracy if none of the points it
 is judged by had a say in its constants.
 
-Free are, for each engine of today, seconds a layer, a step, a sequence and a request, and its factor on all-reduces;
-and for the GPUs whose serving rates were fitted, the shares of the peak that matrix products reach. The search starts
-from what short measurements of products say (``MEASURED``) and from constants that were set by hand before any point
-was looked at (``START``). It takes one constant after the other from a few values, by the least median error of the
-points that are left in.
+Free are, for each engine of today, seconds a layer, a step, a sequence and a request, its factor on all-reduces and
+TensorRT-LLM's memory besides; for the GPUs whose serving rates were fitted, the shares of the peak that matrix products
+reach; and the bandwidth of all-reduces over PCIe. The search starts from what short measurements say (``MEASURED``,
+``L40S``) and from constants that were set by hand before any point was looked at (``Constants()``, ``PCIE``). It takes
+one constant after the other from a few values, by the least median error of the points that are left in.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from dataclasses import dataclass, replace
 
 from benchmarks.plan_predict import Predictor, Unpredictable
 from benchmarks.plan_scores import Figure, Scored
+from headway.plan.catalogue import find_gpu
 from headway.plan.engine import Engine
-from headway.plan.gpu import Gemm, Gpu
+from headway.plan.gpu import AllReduce, Gemm, Gpu
 from headway.plan.precision import Precision
 
 FIGURES = (Figure.TPOT, Figure.THROUGHPUT, Figure.STATIC_E2E, Figure.TTFT)
@@ -29,13 +30,15 @@ ROUNDS = 2
 
 @dataclass(frozen=True, slots=True)
 class Constants:
-    """Of an engine: microseconds a layer, milliseconds a step, microseconds a sequence, milliseconds a request."""
+    """Of an engine: microseconds a layer, milliseconds a step, microseconds a sequence, milliseconds a request.
+    ``other_gb``: of TensorRT-LLM alone; others' is from the KV blocks that they report."""
 
     layer_us: float = 12.0
     step_ms: float = 0.4
     sequence_us: float = 2.0
     request_ms: float = 10.0
     all_reduce: float = 1.0
+    other_gb: float = 1.5
 
     def of(self, engine: Engine) -> Engine:
         return replace(
@@ -45,16 +48,19 @@ class Constants:
             sequence_s=self.sequence_us * 1e-6,
             request_s=self.request_ms * 1e-3,
             all_reduce=self.all_reduce,
+            other_bytes=self.other_gb * 1e9 if engine.name.startswith("trtllm") else engine.other_bytes,
         )
 
 
 @dataclass(frozen=True, slots=True)
-class Products:
-    """Factors on the measured computing shares of bf16 and fp8 products, and what is added to the exponent of fp8."""
+class Rates:
+    """Factors on the measured computing shares of bf16 and fp8 products, and what is added to the exponent of fp8.
+    ``pcie``: share of the link's bandwidth that all-reduces reach; None: what was measured or set by hand."""
 
     bf16: float = 1.0
     fp8: float = 1.0
     fp8_p: float = 0.0
+    pcie: float | None = None
 
 
 START = Constants()
@@ -63,8 +69,14 @@ _OTHERS = (
     [{"all_reduce": each} for each in (1.0, 1.5, 2.0)],
     [{"sequence_us": each} for each in (2.0, 7.0, 20.0, 50.0)],
     [{"request_ms": each} for each in (5.0, 10.0, 20.0)],
+    [{"other_gb": each} for each in (1.5, 2.5, 3.5, 4.5)],
 )
-PRODUCTS = [Products(bf16, fp8, p) for bf16 in (1.0, 0.9, 0.8) for fp8, p in ((1.0, 0.0), (1.15, 0.1), (1.3, 0.1))]
+PRODUCTS = [Rates(bf16, fp8, p) for bf16 in (1.0, 0.9, 0.8) for fp8, p in ((1.0, 0.0), (1.15, 0.1), (1.3, 0.1))]
+PCIE_SHARES = (None, 0.25, 0.35, 0.45, 0.6)
+PCIE = 0.35
+PCIE_START_S = {2: 12e-6, 4: 20e-6, 8: 28e-6}
+L40S = AllReduce(start_s={2: 5.6e-6, 4: 14e-6, 8: 27e-6}, bus={2: 20e9, 4: 5e9, 8: 2e9})
+"""As aiconfigurator measured it on one host (Apache-2.0, 2026-08)."""
 MEASURED: dict[str, dict[Precision, tuple[float, float, float]]] = {
     "h100-sxm": {Precision.BF16: (3.7e-6, 0.816, 3.17), Precision.FP8: (6.6e-6, 0.504, 1.05)},
     "h200-sxm": {Precision.BF16: (4.0e-6, 0.82, 3.3), Precision.FP8: (7.0e-6, 0.526, 1.0)},
@@ -73,32 +85,27 @@ MEASURED: dict[str, dict[Precision, tuple[float, float, float]]] = {
 """Start, computing share and exponent, fitted on aiconfigurator's measured products (Apache-2.0, 2026-08)."""
 
 
-def with_products(catalogue: Mapping[str, Gpu], products: Products) -> dict[str, Gpu]:
-    changed = dict(catalogue)
-    for name, formats in MEASURED.items():
-        if name in changed:
-            changed[name] = replace(
-                changed[name],
-                gemm={
-                    **changed[name].gemm,
-                    **{
-                        each: _product(changed[name].gemm[each], each, measured, products)
-                        for each, measured in formats.items()
-                        if each in changed[name].gemm
-                    },
-                },
-            )
-    return changed
+def with_rates(gpu: Gpu, rates: Rates) -> Gpu:
+    gemm = {
+        each: _product(found, each, MEASURED[gpu.name][each], rates) if each in MEASURED.get(gpu.name, {}) else found
+        for each, found in gpu.gemm.items()
+    }
+    link = gpu.link
+    if link.kind == "pcie":
+        bus = link.bandwidth * (PCIE if rates.pcie is None else rates.pcie)
+        shared = AllReduce(start_s=PCIE_START_S, bus=dict.fromkeys(PCIE_START_S, bus))
+        link = replace(link, all_reduce=L40S if gpu.name == "l40s" and rates.pcie is None else shared)
+    return replace(gpu, gemm=gemm, link=link)
 
 
-def _product(gemm: Gemm, precision: Precision, measured: tuple[float, float, float], products: Products) -> Gemm:
+def _product(gemm: Gemm, precision: Precision, measured: tuple[float, float, float], rates: Rates) -> Gemm:
     start_s, compute, p = measured
     if precision is Precision.BF16:
-        return replace(gemm, start_s=start_s, compute=compute * products.bf16, p=p)
-    return replace(gemm, start_s=start_s, compute=compute * products.fp8, p=p + products.fp8_p)
+        return replace(gemm, start_s=start_s, compute=compute * rates.bf16, p=p)
+    return replace(gemm, start_s=start_s, compute=compute * rates.fp8, p=p + rates.fp8_p)
 
 
-Fitted = tuple[Products, Mapping[str, Constants]]
+Fitted = tuple[Rates, Mapping[str, Constants]]
 
 
 class Refit:
@@ -106,8 +113,11 @@ class Refit:
 
     def __init__(self, scored: Sequence[Scored], catalogue: Mapping[str, Gpu]) -> None:
         self.scored = scored
-        self._catalogues = {each: with_products(catalogue, each) for each in PRODUCTS}
-        self._kept: dict[tuple[int, Products, Constants], float | None] = {}
+        self._catalogue = catalogue
+        self._gpus = [
+            catalogue[each.gpu] if each.gpu in catalogue else find_gpu(each.gpu, catalogue) for each in scored
+        ]
+        self._kept: dict[tuple[int, Rates, Constants], float | None] = {}
 
     def left_out(self, key: Callable[[Scored], str]) -> list[Scored]:
         """Every group predicted with constants that were fitted without it."""
@@ -121,21 +131,22 @@ class Refit:
         return found
 
     def fit(self, within: Sequence[int]) -> Fitted:
-        products = Products()
+        rates = Rates()
         constants = {each.point.engine: START for each in self.scored}
         for _ in range(ROUNDS):
             for engine in sorted(constants):
                 own = [at for at in within if self.scored[at].point.engine == engine]
                 if len(own) >= LEAST:
-                    constants[engine] = self._constants(own, products, constants[engine])
-            products = min(PRODUCTS, key=lambda each: self.miss(within, (each, constants)))
-        return products, constants
+                    constants[engine] = self._constants(own, rates, constants[engine])
+            for choices in ([replace(each, pcie=rates.pcie) for each in PRODUCTS], _over_pcie(rates)):
+                rates = min(choices, key=lambda each: self.miss(within, (each, constants)))
+        return rates, constants
 
-    def _constants(self, own: Sequence[int], products: Products, constants: Constants) -> Constants:
+    def _constants(self, own: Sequence[int], rates: Rates, constants: Constants) -> Constants:
         engine = self.scored[own[0]].point.engine
         for changes in (_HOST, *_OTHERS):
             choices = [replace(constants, **each) for each in changes]
-            constants = min(choices, key=lambda each: self.miss(own, (products, {engine: each})))
+            constants = min(choices, key=lambda each: self.miss(own, (rates, {engine: each})))
         return constants
 
     def miss(self, within: Sequence[int], fitted: Fitted) -> float:
@@ -151,13 +162,21 @@ class Refit:
         )
 
     def value(self, at: int, fitted: Fitted) -> float | None:
-        products, constants = fitted
-        point = self.scored[at].point
-        key = (at, products, constants[point.engine])
+        rates, point, gpu = fitted[0], self.scored[at].point, self._gpus[at]
+        constants = fitted[1][point.engine]
+        if gpu.name not in MEASURED:  # then these say nothing of it
+            rates = Rates(pcie=rates.pcie)
+        if gpu.link.kind != "pcie":
+            rates = replace(rates, pcie=None)
+        key = (at, rates, constants)
         if key not in self._kept:
-            predictor = Predictor(self._catalogues[products], adjust=constants[point.engine].of)
+            catalogue = {**self._catalogue, gpu.name: with_rates(gpu, rates)}
             try:
-                self._kept[key] = predictor.predict(point).value
+                self._kept[key] = Predictor(catalogue, adjust=constants.of).predict(point).value
             except Unpredictable:
                 self._kept[key] = None
         return self._kept[key]
+
+
+def _over_pcie(rates: Rates) -> list[Rates]:
+    return [replace(rates, pcie=each) for each in PCIE_SHARES]
