@@ -125,6 +125,16 @@ def test_prompts_beside_decodes_lengthen_the_gaps() -> None:
     assert tpot_s(on, 1, 2000, 100) == pytest.approx(decode_s(on, 1, 2050))
 
 
+@pytest.mark.parametrize(("isl", "osl"), [(3000, 1), (3000, 2), (500, 3)])
+def test_short_answers_are_bound_by_computing_prompts(isl: int, osl: int) -> None:
+    on = machine(setup("llama-3.1-70b", tp=4))
+    found = closed_loop(on, 300, isl, osl)
+    prompts_s = found.output_tokens_s / osl
+    computed = prompts_s * isl * 2 * 70e9 / 4
+    assert 0.4 * 989e12 < computed < 0.65 * 989e12  # of the peak, no more than large products reach
+    assert found.e2e_s > 1.0
+
+
 def test_between_whole_batches() -> None:
     on = machine(setup())
     assert decode_s(on, 8, 100) < decode_s(on, 8.5, 100) < decode_s(on, 9, 100)

@@ -103,24 +103,26 @@ def max_batch(machine: GpuMachine, isl: int, osl: int) -> float:
     return machine.memory.kv_bytes / per_sequence
 
 
+def prompt_s(machine: GpuMachine, decoding: float, isl: int, osl: int) -> float:
+    """What a prompt adds to the steps that compute it beside ``decoding`` sequences. Where several arrive in each step,
+    they share it."""
+    context = isl + osl / 2
+    alone_s = decode_s(machine, decoding, context) if decoding else 0.0
+    room = max(1, machine.max_step_tokens - round(decoding))
+    if isl > room:
+        return prefill_s(machine, isl, decoding, context) - -(-isl // room) * alone_s
+    count = min(max(1, round(decoding / max(1, osl - 1))), room // isl)
+    decodes = round(decoding)
+    shape = StepShape(decodes + count * isl, decodes + count, round(decodes * context), count * isl * isl / 2)
+    return (machine.step_s(shape) - alone_s) / count
+
+
 def tpot_s(machine: GpuMachine, decoding: float, isl: int, osl: int) -> float:
     """Mean time between tokens of ``decoding`` sequences while each that ends is followed by another whose prompt is
     computed beside them."""
-    context = isl + osl / 2
-    alone_s = decode_s(machine, decoding, context)
-    arriving = max(0.0, decoding - 1.0) * isl / osl
-    room = max(1, machine.max_step_tokens - round(decoding))
-    chunk = round(min(max(isl, arriving), room))
-    added_s = mixed_s(machine, decoding, context, min(chunk, isl), 0) - alone_s
-    if chunk > isl:
-        shape = StepShape(
-            round(decoding) + chunk, round(decoding) + max(1, chunk // isl), round(decoding * context), chunk * isl / 2
-        )
-        added_s = machine.step_s(shape) - alone_s
-    elif isl > room:
-        chunk = isl
-        added_s = prefill_s(machine, isl, decoding, context) - -(-isl // room) * alone_s
-    return alone_s + arriving / chunk * added_s
+    arriving = max(0.0, decoding - 1.0) / max(1, osl - 1)
+    alone_s = decode_s(machine, decoding, isl + osl / 2)
+    return alone_s + (arriving * prompt_s(machine, decoding, isl, osl) if arriving else 0.0)
 
 
 def closed_loop(machine: GpuMachine, concurrency: float, isl: int, osl: int) -> Steady:
@@ -144,7 +146,8 @@ def closed_loop(machine: GpuMachine, concurrency: float, isl: int, osl: int) -> 
         if abs(settled - decoding) < 1e-3 * decoding:
             break
         decoding = 0.5 * (decoding + settled)
-    rate = min(running / stay_s, concurrency / (stay_s + outside_s))
+    busy_s = (osl - 1) * alone_s / running + prompt_s(machine, decoding if osl > 1 else 0.0, isl, osl)
+    rate = min(running / stay_s, concurrency / (stay_s + outside_s), 1.0 / busy_s)
     e2e_s = concurrency / rate
     return Steady(
         tpot_s=each_s,
