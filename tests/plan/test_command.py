@@ -1,8 +1,13 @@
 """``headway plan`` as a user meets it: what is wrong in one line, and a small search whole."""
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from headway.cli import main
@@ -87,10 +92,28 @@ def test_a_small_search_ends_in_a_table_json_and_a_page(tmp_path: Path, capsys: 
     assert main([*arguments, *files]) == 0
     shown = capsys.readouterr().out
     assert "1 x l4 bf16 fits until" in shown
-    assert "What if rate=2x" in shown
+    assert "What if rate=2x?" in shown
     plan = json.loads((tmp_path / "plan.json").read_text())
     [option] = plan["options"]
     assert option["forecast"]["keeps"]
     assert option["fits_until"] >= 2.0
     assert option["trust"]["tpot"]["source"]
     assert (tmp_path / "plan.html").read_text().lstrip().startswith("<!doctype")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_ctrl_c_ends_it_and_its_processes_in_one_line() -> None:
+    arguments = [*MODEL, "--workload", "chat", "--rate", "200", "--max-gpus", "1024", "--processes", "1"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "headway.cli", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        parent = psutil.Process(process.pid)
+        while not (workers := [each for each in parent.children() if "spawn_main" in " ".join(each.cmdline())]):
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert error == "headway: interrupted\n"
+    assert not psutil.wait_procs(workers, timeout=30)[1]

@@ -107,7 +107,7 @@ def test_what_ifs_say_whether_the_winner_keeps_it_and_what_it_would_take() -> No
     found, _ = find(asked, {"h100-sxm": 30.0, "a100-80-sxm": 12.0})
     kept, more, most = found.what_ifs
     assert kept.keeps
-    assert "still kept" in kept.said
+    assert "Still kept" in kept.said
     assert not more.keeps
     assert more.load.rate == 60.0
     assert more.needed is not None

@@ -28,7 +28,7 @@ class Candidate:
     bounds: Bounds
 
     def replicas_at_least(self, rate: float) -> int:
-        return max(1, math.ceil(rate / self.bounds.rate_max - 1e-9))
+        return max(1, math.ceil(rate / (USABLE * self.bounds.rate_max) - 1e-9))
 
     def cost(self, replicas: int) -> float:
         """What set-ups are ranked by: dollars an hour, and without a price far behind, by the number of GPUs."""
@@ -36,6 +36,8 @@ class Candidate:
 
 
 NO_PRICE = 1e9
+USABLE = 0.95
+"""Share of the closed bound beyond which no promise is kept: requests come at random, and queues grow without end."""
 
 
 def cost_of(gpu: Gpu, gpus: int) -> float:

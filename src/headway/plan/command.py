@@ -37,7 +37,8 @@ from headway.plan.show import show
 from headway.policy.policies import POLICIES
 
 EXIT_OK, EXIT_NONE, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
-QUICK_REQUESTS, QUICK_SEEDS, QUICK_TOLERANCE = 300, 1, 0.1
+REQUESTS, SEEDS, TOLERANCE = 500, 3, 0.08
+QUICK_REQUESTS, QUICK_SEEDS, QUICK_TOLERANCE = 300, 1, 0.15
 
 _LOAD = Group("Load and promise", sort_key=1)
 _SET_UPS = Group("Set-ups", sort_key=2)
@@ -131,7 +132,7 @@ def plan(
     seeds
         Draws of the load, for intervals: 3, or 1 with --quick.
     requests
-        Least requests of one simulated run: 600, or 300 with --quick.
+        Least requests of one simulated run: 500, or 300 with --quick.
     processes
         As many as cores if not given.
     json_file
@@ -269,9 +270,9 @@ def _question(
         tensor_parallel=tuple(sorted(set(tp))) or None,
         router=router,
         calibration=calibration,
-        seeds=seeds if seeds is not None else QUICK_SEEDS if quick else 3,
-        requests=requests if requests is not None else QUICK_REQUESTS if quick else 600,
-        tolerance=QUICK_TOLERANCE if quick else 0.05,
+        seeds=seeds if seeds is not None else QUICK_SEEDS if quick else SEEDS,
+        requests=requests if requests is not None else QUICK_REQUESTS if quick else REQUESTS,
+        tolerance=QUICK_TOLERANCE if quick else TOLERANCE,
         changes=tuple(change_of(text) for text in what_if),
         catalogue=tuple(catalogue.values()),
     )

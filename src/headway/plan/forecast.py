@@ -29,9 +29,9 @@ WINDOW = (0.35, 0.98)
 """Shares of a run's time between which a request must come to be counted."""
 LOOKS = 200
 """Samples of batch, queue and KV use in a run."""
-LIVES = 2.0
+LIVES = 1.5
 """How many times the life of an answer the part of a run must last that is not counted."""
-REQUESTS_MAX = 2500
+REQUESTS_MAX = 1500
 """Of one run: more change nothing that matters, and take long."""
 SURE = 0.03
 """A first seed whose attainment is this far above or below the target decides alone."""

@@ -8,8 +8,11 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from types import TracebackType
 from typing import Any, Protocol, Self
+
+from headway.plan.errors import PlanError
 
 PROCESSES_MAX = 64
 
@@ -97,7 +100,12 @@ class Processes:
         finished, _ = wait(self._keys, return_when=FIRST_COMPLETED)
         for future in finished:
             key = self._keys.pop(future)
-            result, spent_s = future.result()
+            try:
+                result, spent_s = future.result()
+            except BrokenProcessPool:
+                raise PlanError(
+                    "a process of the search was killed, perhaps for want of memory: --processes 1"
+                ) from None
             self._cpu_s += spent_s
             yield key, result
 

@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Protocol
 
 from headway.plan.bounds import alone_s, bounds
-from headway.plan.candidate import Candidate, rejected
+from headway.plan.candidate import USABLE, Candidate, rejected
 from headway.plan.domain import judge
 from headway.plan.errors import PlanError
 from headway.plan.forecast import Forecaster
@@ -22,7 +22,7 @@ from headway.plan.memory import memory
 from headway.plan.outcome import Binding, Figure, Forecast, Point, Rejected, Why
 from headway.plan.parts import LATENCY, parts, resource
 from headway.plan.question import Question
-from headway.plan.records import PARTS_SAID
+from headway.plan.records import PARTS_SAID, percent
 from headway.plan.setup import Setup
 from headway.plan.standing import Level
 from headway.plan.steptime import GpuMachine, machine
@@ -122,7 +122,7 @@ class Simulated:
             name, part, least_s, promised_s = found.broken[0]
             reason = (
                 f"{PARTS_SAID[part]} of {name} is {_ms(least_s)} on an idle replica for those requests that count "
-                f"({question.target:.0%} of them), and {_ms(promised_s)} is promised"
+                f"({percent(question.target)} of them), and {_ms(promised_s)} is promised"
             )
             return rejected(setup, Why.TOO_SLOW, reason, broken=(part, least_s))
         if room.kv_tokens < max(call.size.prompt_tokens + call.size.output_tokens for call in self._calls):
@@ -219,7 +219,8 @@ class Simulated:
     def _capacity(self, forecaster: Forecaster, candidate: Candidate, least: float) -> Figure:
         """Between ``least``, which the cluster keeps on each replica, and the closed bound: a run at a higher rate may
         end before its queue has grown, and says nothing."""
-        question, most = self.question, max(candidate.bounds.rate_max, least * (1.0 + self.question.tolerance))
+        question = self.question
+        most = max(USABLE * candidate.bounds.rate_max, least * (1.0 + question.tolerance))
 
         def attained(rate: float) -> float:
             return 1.0 if rate <= least else 0.0 if rate >= most else forecaster.attainment(rate)
@@ -246,9 +247,9 @@ class Simulated:
             1.0 - self.question.target
         ):
             name, promise = LATENCY, "ttft"
-        top = ", ".join(f"{part} {value:.0%}" for part, value in islice(usage.parts.items(), 2))
-        near = f"; {PARTS_SAID[promise]} p95 is at {share:.0%} of its promise" if promise and share else ""
-        full = f"KV cache {usage.kv_peak:.0%} full at most"
+        top = ", ".join(f"{part} {percent(value)}" for part, value in islice(usage.parts.items(), 2))
+        near = f"; {PARTS_SAID[promise]} p95 is at {percent(share)} of its promise" if promise and share else ""
+        full = f"KV cache {percent(usage.kv_peak)} full at most"
         said = f"{name}: a step of {usage.batch:.0f} requests goes to {top}; {full}{near}"
         if name == LATENCY:
             said = f"the longest prompts alone take longer than the promised TTFT, so that few others may; {top}"
@@ -257,7 +258,7 @@ class Simulated:
     def _too_few(self, candidate: Candidate, forecaster: Forecaster) -> Rejected:
         most = self.question.max_gpus // candidate.setup.tp
         best = max((point.attainment for point, _ in forecaster.tried), default=0.0)
-        reason = f"{most} replicas within --max-gpus {self.question.max_gpus} serve {best:.1%} in SLO at best"
+        reason = f"{most} replicas within --max-gpus {self.question.max_gpus} serve {percent(best, 1)} in SLO at best"
         return rejected(candidate.setup, Why.TOO_MANY, reason, None)
 
 

@@ -96,8 +96,8 @@ class Question:
     calibration: Calibration = UNCALIBRATED
     target: float = TARGET_ATTAINMENT
     seeds: int = 3
-    requests: int = 600
-    tolerance: float = 0.05
+    requests: int = 500
+    tolerance: float = 0.08
     changes: tuple[Change, ...] = ()
     catalogue: tuple[Gpu, ...] = ()
 

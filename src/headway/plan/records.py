@@ -138,16 +138,20 @@ def name_of(option: Option) -> str:
     return f"{option.gpus} x {option.gpu}{split} {option.precision}"
 
 
-def what_if_said(text: str, forecast: Forecast, winner: Detailed, needed: Option | None) -> str:
-    kept = f"{forecast.attainment.value:.1%} in SLO"
+def percent(share: float, digits: int = 0) -> str:
+    return f"{100 * share:.{digits}f} %"
+
+
+def what_if_said(forecast: Forecast, winner: Detailed, needed: Option | None) -> str:
+    kept = f"{percent(forecast.attainment.value, 1)} in SLO"
     if forecast.keeps:
         cheaper = needed is not None and needed.gpus < winner.replicas * winner.candidate.setup.tp
         less = f"; {name_of(needed)} would do" if cheaper and needed is not None else ""
-        return f"{text}: still kept ({kept}){less}"
+        return f"Still kept ({kept}){less}."
     if needed is None:
-        return f"{text}: not kept ({kept}), nor by any number of the best set-ups within --max-gpus"
+        return f"Not kept ({kept}), nor by any number of the best set-ups within --max-gpus."
     cost = "" if needed.usd_per_hour is None else f" at ${needed.usd_per_hour:,.2f} an hour"
-    return f"{text}: not kept ({kept}); it takes {name_of(needed)}{cost}"
+    return f"Not kept ({kept}); it takes {name_of(needed)}{cost}."
 
 
 def _band(band: Band | None) -> BandRecord | None:

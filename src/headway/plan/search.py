@@ -19,7 +19,7 @@ from headway.plan.outcome import Cost, Forecast, Option, Plan, Rejected, WhatIf,
 from headway.plan.pool import Pool, cpu_s
 from headway.plan.predictor import Detailed, Predictor, Sized
 from headway.plan.question import Change, Question
-from headway.plan.records import PARTS_SAID, asked_record, load_record, option_record, what_if_said
+from headway.plan.records import PARTS_SAID, asked_record, load_record, option_record, percent, what_if_said
 from headway.plan.setup import Setup
 
 OPTIONS = 5
@@ -27,7 +27,7 @@ OPTIONS = 5
 OPTIONS_QUICK = 3
 SLACK = 0.95
 """A set-up is left out where even this share of its least cost is above the dearest of the options."""
-SECOND_LOOKS = 3
+SECOND_LOOKS = 2
 """Set-ups that a what-if is tried on beside the winner."""
 
 MakePredictor = Callable[[Question], Predictor]
@@ -69,7 +69,7 @@ def search(
         rejected=tuple(sorted(found.rejected, key=lambda each: (each.gpu, each.tp, each.precision))),
         what_ifs=what_ifs,
         best_effort=None if detailed else _best_effort(question, found.rejected),
-        notes=question.demand.notes,
+        notes=tuple(f"{note[:1].upper()}{note[1:]}." for note in question.demand.notes),
         cost=Cost(
             wall_s=clock() - began_s,
             cpu_s=cpu() - spent_s + pool.cpu_s(),
@@ -236,7 +236,7 @@ def _what_if(change: Change, asked: Question, forecast: Forecast, winner: Detail
         winner=forecast,
         keeps=forecast.keeps,
         needed=option,
-        said=what_if_said(change.text, forecast, winner, option),
+        said=what_if_said(forecast, winner, option),
     )
 
 
@@ -262,6 +262,6 @@ def _best_effort(question: Question, found: list[Rejected]) -> str:
         part, least_ms = best.part or "", 1000 * (best.least_s or 0.0)
         return (
             f"the promised {PARTS_SAID[part]} is broken on every idle machine; the best possible is {least_ms:.3g} ms "
-            f"({best.tp} x {best.gpu} in {best.precision}, for {question.target:.0%} of the requests)"
+            f"({best.tp} x {best.gpu} in {best.precision}, for {percent(question.target)} of the requests)"
         )
     return smallest_said(question)

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from headway.plan.outcome import BandRecord, Figure, LoadRecord, Option, Plan, Rejected, Why
-from headway.plan.records import name_of
+from headway.plan.records import name_of, percent
 
 NAMES_SHOWN = 6
 """Of those that were left out for one reason."""
@@ -31,14 +31,15 @@ def show(plan: Plan, console: Console, *, is_whole: bool = False) -> None:
     if plan.what_ifs:
         console.print()
         for each in plan.what_ifs:
-            console.print(Text(f"What if {each.said}.", style="" if each.keeps else "yellow"))
+            console.print(Text(f"What if {each.asked}? {each.said}", style="" if each.keeps else "yellow"))
     if plan.front:
         console.print()
+        console.print(Text("Pareto front of all set-ups, by closed formulas, whatever is promised", style="bold"))
         console.print(_front(plan))
     if plan.rejected:
         console.print(_rejected(plan, is_whole))
     for note in plan.notes:
-        console.print(Text(f"Note: {note}.", style="dim"))
+        console.print(Text(f"Note: {note}", style="dim"))
     cost = plan.cost
     console.print(
         Text(
@@ -57,7 +58,7 @@ def _question(plan: Plan) -> Iterator[Text]:
         f"{load.name} at {load.rate:g} requests/s: prompts of {load.prompt_tokens_mean:,.0f} tokens (p95 "
         f"{load.prompt_tokens_p95:,.0f}), answers of {load.output_tokens_mean:,.0f} (p95 {load.output_tokens_p95:,.0f})"
     )
-    yield Text(f"Promised to {asked.target:.0%} of the requests: {'; '.join(_promises(load))}")
+    yield Text(f"Promised to {percent(asked.target)} of the requests: {'; '.join(_promises(load))}")
 
 
 def _promises(load: LoadRecord) -> Iterable[str]:
@@ -69,9 +70,10 @@ def _promises(load: LoadRecord) -> Iterable[str]:
 
 def _table(plan: Plan, *, is_wide: bool) -> Table:
     """A row for each option, and for each class where there are several."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2 if is_wide else 1, 0, 0))
     table.add_column("set-up", no_wrap=True)
-    columns = ["$/h", "$/M out", "in SLO", "until", "TTFT p95", "ITL p95", *(["tok/s", "GPU busy"] if is_wide else [])]
+    wide = ["TTFT p95", "ITL p95", "tok/s", "batch"]
+    columns = ["$/h", "$/M out", "in SLO", "until", *(wide if is_wide else ["TTFT", "ITL"])]
     for name in columns:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("sure?", no_wrap=True)
@@ -87,7 +89,7 @@ def _table(plan: Plan, *, is_wide: bool) -> Table:
                 _ms(each.ttft_p95_s),
                 _ms(each.itl_p95_s),
                 *(
-                    (f"{option.forecast.tokens_per_s.value:,.0f}", f"{option.forecast.usage.busy:.0%}")
+                    (f"{option.forecast.tokens_per_s.value:,.0f}", f"{option.forecast.usage.batch:.0f}")
                     if is_wide
                     else ()
                 ),
@@ -103,7 +105,8 @@ def _best(plan: Plan, best: Option) -> Iterator[Text | Padding]:
     room = best.fits_until / plan.asked.load.rate - 1.0
     more = " at least" if best.is_at_least else ""
     yield Text(
-        f"{name_of(best)} fits until {best.fits_until:.3g} requests/s{more}, {room:.0%} above the load.", style="bold"
+        f"{name_of(best)} fits until {best.fits_until:.3g} requests/s{more}, {percent(room)} above the load.",
+        style="bold",
     )
     memory = best.memory
     facts = Table.grid(padding=(0, 2))
@@ -132,13 +135,7 @@ def _best(plan: Plan, best: Option) -> Iterator[Text | Padding]:
 
 
 def _front(plan: Plan) -> Table:
-    table = Table(
-        title="Pareto front of all set-ups, by closed formulas, whatever is promised",
-        title_justify="left",
-        title_style="",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-    )
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ("tok/s a user", "tok/s a GPU", "$/M out"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("replica", no_wrap=True)
@@ -194,7 +191,7 @@ def _sure(option: Option) -> str:
 
 
 def _band(band: BandRecord) -> str:
-    return f"90 % within {band.low - 1.0:+.0%} to {band.high - 1.0:+.0%} of it ({band.source})"
+    return f"90 % within {100 * band.low - 100:+.0f} to {100 * band.high - 100:+.0f} % of it ({band.source})"
 
 
 def _usd(value: float | None) -> str:
@@ -202,7 +199,7 @@ def _usd(value: float | None) -> str:
 
 
 def share(figure: Figure) -> str:
-    return f"{100 * figure.value:.1f} %"
+    return percent(figure.value, 1)
 
 
 def _ms(figure: Figure | None) -> str:
