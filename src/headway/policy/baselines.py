@@ -19,6 +19,7 @@ class FirstComeFirstServed:
     """Everybody is equal, and waits in order of arrival. What a step takes is left to who inherits."""
 
     prompts_first = False
+    looks_at_room = False
 
     def set_classes(self, classes: ServiceClasses) -> None:
         """They are all the same to it."""

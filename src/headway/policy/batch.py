@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import repeat
 
 from headway.policy.allowance import Allowance
 from headway.policy.plan import Chunk, StepPlan
@@ -60,9 +61,14 @@ def share_decodes(allowance: Allowance, decodes: list[Request], *, deferrable: b
 
 
 def build(
-    step_id: int, chosen: Iterable[Request], token_limit: int, began_s: float, *, with_plan: bool
+    step_id: int, chosen: Sequence[Request], token_limit: int, began_s: float, *, with_plan: bool, all_decode: bool
 ) -> StepInFlight:
-    """The step in which every chosen request computes its planned tokens."""
+    """The step in which every chosen request computes its planned tokens. ``all_decode``: it is known that all of them
+    compute the one token that they have left."""
+    if all_decode and not with_plan:
+        count, context = len(chosen), sum([len(request.tokens) for request in chosen])
+        entries_of_all = tuple(zip(chosen, repeat(True), strict=False))
+        return StepInFlight(None, step_id, StepShape(count, count, context, 0.0), token_limit, began_s, entries_of_all)
     chunks: list[Chunk] = []
     entries: list[tuple[Request, bool]] = []
     tokens = decode_context = 0

@@ -99,6 +99,7 @@ class PromisePolicy:
     """See the module. ``model`` is shared with whoever calibrates it."""
 
     prompts_first = False
+    looks_at_room = True
 
     def __init__(self, model: StepTimeModel, classes: ServiceClasses, config: PromiseConfig | None = None) -> None:
         self.model = model

@@ -61,6 +61,8 @@ class Policy(Protocol):
 
     prompts_first: bool
     """Prompts before decodes, rather than the other way round."""
+    looks_at_room: bool
+    """Whether it reads ``Scene.room_tokens``."""
 
     def set_classes(self, classes: ServiceClasses) -> None:
         """What is promised from now on, to whoever comes."""

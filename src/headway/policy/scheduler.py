@@ -66,7 +66,7 @@ class Scheduler:
         self._prefix_key = prefix_key
         self._make_cache: Callable[[int, int, bytes], KVCache] = KVCache
         self._events: list[Event] = []
-        self._seats = Seats(self._new_cache(), config, self.waiting, self.outputs, self.counters, self._events)
+        self._seats = self._new_seats()
         self._deadlines = Deadlines()
         self._drain_rate = DrainRate()
         self._draining = False
@@ -141,6 +141,7 @@ class Scheduler:
         self._expire(now)
         self._review(now)
         may_start = True
+        preempted = self.counters.preemptions
         while True:
             load = partition(self.running)
             allowance = self.policy.allowance(now, load, self._scene())
@@ -152,7 +153,11 @@ class Scheduler:
             self._step_ended_s = None
             return None
         began_s = now if self._step_ended_s is None else self._step_ended_s
-        self.in_flight = step = build(self._step_id, chosen, allowance.limit, began_s, with_plan=with_plan)
+        is_whole = preempted == self.counters.preemptions
+        all_decode = is_whole and len(load.decodes) == len(chosen) == len(self.running)
+        self.in_flight = step = build(
+            self._step_id, chosen, allowance.limit, began_s, with_plan=with_plan, all_decode=all_decode
+        )
         self._last_shape = step.shape
         self._step_id += 1
         return step
@@ -202,7 +207,7 @@ class Scheduler:
         self.in_flight = None
         ended, self.requests = self.requests, {}
         self.waiting = WaitingQueue()
-        self._seats = Seats(self._new_cache(), self.config, self.waiting, self.outputs, self.counters, self._events)
+        self._seats = self._new_seats()
         for request in ended.values():
             request.block_table = ()
             request.move(State.FINISHED)
@@ -488,9 +493,22 @@ class Scheduler:
         self.waiting.forget_hits()
 
     def _take_events(self) -> list[Event]:
+        if not self._events:
+            return []
         events = self._events[:]
         self._events.clear()
         return events
+
+    def _new_seats(self) -> Seats:
+        return Seats(
+            self._new_cache(),
+            self.config,
+            self.waiting,
+            self.outputs,
+            self.counters,
+            self._events,
+            tells_room=self.policy.looks_at_room,
+        )
 
     def _new_cache(self) -> KVCache:
         return self._make_cache(self.info.kv_blocks, self.info.block_size, self._prefix_key)

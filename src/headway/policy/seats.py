@@ -47,7 +47,10 @@ class Seats:
         outputs: OutputLengths,
         counters: Counters,
         events: list[Event],
+        *,
+        tells_room: bool = True,
     ) -> None:
+        """``tells_room``: whether anybody reads ``room_tokens``, which costs a forecast of all that run."""
         self.running: list[Request] = []
         self.cache = cache
         self.room_tokens = inf  # for those that start next, as far as known
@@ -56,6 +59,7 @@ class Seats:
         self._outputs = outputs
         self._counters = counters
         self._events = events
+        self._tells_room = tells_room
         self._blocked: set[str] = set()  # heads that did not fit when last looked at
         self._look_again = 0  # steps until they are looked at again, if nobody leaves before
         self._forecast: KVForecast | None = None  # of those running, while requests start
@@ -184,16 +188,26 @@ class Seats:
         request.planned = planned
         has_blocks = self.cache.grow(request)
         assert has_blocks, f"{request.request_id} was started without blocks"
-        assert self._forecast is not None
-        self._forecast.add(request)
+        if self._forecast is not None:
+            self._forecast.add(request)
         return True
 
     def _fits(self, request: Request, hits: list[int], *, deferrable: bool) -> bool:
         if len(self.running) >= self.config.max_running:
             return False
+        if not self._tells_room and self._forecast is None and self._surely_fits(request, deferrable=deferrable):
+            return True
         if self._forecast is None:
             self._forecast = self._new_forecast(self.running, deferrable=deferrable)
         return self._forecast.fits(request, hits)
+
+    def _surely_fits(self, request: Request, *, deferrable: bool) -> bool:
+        """Whether there is room even if it and all that run hold the most that they ever may, and share nothing."""
+        if deferrable or self.config.protects(request.preemptions):
+            return False
+        peaks = request.peak_tokens + sum([each.peak_tokens for each in self.running])
+        peaks += (len(self.running) + 1) * self.cache.block_size
+        return peaks <= (1.0 - self.config.kv_watermark) * self.cache.pool.total * self.cache.block_size
 
     def _new_forecast(self, running: Iterable[Request], *, deferrable: bool = False) -> KVForecast:
         return KVForecast(running, self.cache, self.config, self._outputs, deferrable=deferrable)

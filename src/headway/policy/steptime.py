@@ -31,6 +31,8 @@ AROUND_STEPS = 11
 REFIT_STEPS = 64
 REFIT_UNFAMILIAR_STEPS = 8
 """Steps between fits: all, or those of kinds that the last fit did not know."""
+UNSURPRISED = 0.002
+"""A fit is put off while no step since the last one was further off than this: only modelled machines are so even."""
 JUMP = 1.5
 """By how much a step has to be off to say more about the pace than about its kind, once the costs are known."""
 RECENT_STEPS = 1024
@@ -55,6 +57,7 @@ class StepTimeModel:
         self._kept = Samples()
         self._steps_since_fit = 0
         self._unfamiliar_since_fit = 0
+        self._worst_since_fit = 0.0
         self._latest: deque[tuple[StepShape, float]] = deque(maxlen=AROUND_STEPS)  # those of familiar kinds
         self._paces: deque[float] = deque(maxlen=AROUND_STEPS)  # what each of them says
         self._errors: deque[float] = deque(maxlen=RECENT_STEPS)
@@ -136,7 +139,9 @@ class StepTimeModel:
             self._kept.add(shape, elapsed_s / (_median(self._paces) if self._paces else self._pace))
             self._unfamiliar_since_fit += 1
         if self._steps_since_fit >= REFIT_STEPS or self._unfamiliar_since_fit >= REFIT_UNFAMILIAR_STEPS:
-            self.refit()
+            if self._worst_since_fit > UNSURPRISED or self._unfamiliar_since_fit:
+                self.refit()
+            self._steps_since_fit, self._worst_since_fit = 0, 0.0
 
     def refit(self) -> None:
         """Fit the costs to all that is known. ``observe`` does it every so often."""
@@ -180,7 +185,10 @@ class StepTimeModel:
     def _judge(self, is_mixed: bool, ratio: float) -> None:
         """Compare a step with what was predicted for it. ``ratio``: actual over predicted."""
         tail = self._mixed_tail if is_mixed else self._decode_tail
-        self._errors.append(abs(1.0 / ratio - 1.0))
+        error = abs(1.0 / ratio - 1.0)
+        self._errors.append(error)
+        if error > self._worst_since_fit:
+            self._worst_since_fit = error
         self._within.append(ratio <= tail.margin)
         tail.observe(ratio)
 

@@ -18,7 +18,7 @@ from headway.sim.live import Attempt
 from headway.sim.messages import MessageReplica
 from headway.sim.record import Outcome
 from headway.sim.replica import MakeScheduler, Replica
-from headway.sim.result import Recorder, Result, Window
+from headway.sim.result import Recorder, Result, Sink, Window
 from headway.sim.router import RoundRobin, Router
 from headway.sim.timeline import Timeline
 from headway.sim.workload import Call, Workload
@@ -76,11 +76,46 @@ def simulate_cluster(
     arrival. Equal arguments give equal results, in any process. Raises ValueError for a rate, a time or machines that
     can't be meant.
     """
-    if not 0.0 < seconds < math.inf:
-        raise ValueError(f"a run must last some finite time, not {seconds} s")
+    _check(seconds)
+    recorder = Recorder(window or Window(0.1 * seconds, 0.9 * seconds), keep_gaps)
+    lasted_s, steps = simulate_into(
+        recorder,
+        workload,
+        machines,
+        make_schedulers,
+        router=router,
+        rate=rate,
+        seconds=seconds,
+        seed=seed,
+        client=client,
+        faults=faults,
+        timeline=timeline,
+        step_by_step=step_by_step,
+        on_progress=on_progress,
+    )
+    return recorder.result(lasted_s, steps)
+
+
+def simulate_into(
+    recorder: Sink,
+    workload: Workload,
+    machines: Sequence[Hardware],
+    make_schedulers: Sequence[MakeScheduler],
+    *,
+    router: Router | None = None,
+    rate: float | Load,
+    seconds: float,
+    seed: int = 0,
+    client: Client = IMPATIENT,
+    faults: Faults = NO_FAULTS,
+    timeline: Timeline | None = None,
+    step_by_step: bool = False,
+    on_progress: Callable[[float], None] | None = None,
+) -> tuple[float, int]:
+    """``simulate_cluster`` with a recorder of one's own: a ``Tally``, for runs of any length in little memory. The
+    virtual time until the last call ended, and how many steps were run."""
+    _check(seconds)
     load = Steady(rate) if isinstance(rate, int | float) else rate
-    window = window or Window(0.1 * seconds, 0.9 * seconds)
-    recorder = Recorder(window, keep_gaps)
     calls = _until(workload.calls(load, seed), seconds, on_progress)
     cluster = Cluster(
         calls,
@@ -100,7 +135,12 @@ def simulate_cluster(
     if timeline is not None:
         cluster.watch(timeline)
     cluster.run(seconds + DRAIN_S)
-    return recorder.result(cluster.now, cluster.steps)
+    return cluster.now, cluster.steps
+
+
+def _check(seconds: float) -> None:
+    if not 0.0 < seconds < math.inf:
+        raise ValueError(f"a run must last some finite time, not {seconds} s")
 
 
 def _until(calls: Iterable[Call], seconds: float, on_progress: Callable[[float], None] | None) -> Iterator[Call]:
@@ -120,7 +160,7 @@ class Cluster:
         calls: Iterator[Call],
         machines: Sequence[Hardware],
         make_schedulers: Sequence[MakeScheduler],
-        recorder: Recorder,
+        recorder: Sink,
         *,
         router: Router | None = None,
         seed: int,

@@ -7,7 +7,7 @@ from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from operator import sub
-from typing import Any
+from typing import Any, Protocol
 
 from headway.sim.live import Attempt
 from headway.sim.record import Outcome, Record, nearest_rank, p95_of_gaps
@@ -90,6 +90,14 @@ class LengthBucket:
 
 
 PROMPT_EDGES = (256, 1024, 4096)
+
+
+class Sink(Protocol):
+    """Whoever wants to know what became of each call."""
+
+    def ended(self, attempt: Attempt, now: float, outcome: Outcome, reason: str) -> None:
+        """The last try of a call has ended, been refused or been given up."""
+        ...
 
 
 class Recorder:
