@@ -11,6 +11,8 @@ import psutil
 import pytest
 
 from headway.cli import main
+from headway.plan.calibration_file import save
+from headway.plan.engine import Calibration
 
 MODEL = ("plan", "llama-3.1-8b")
 LOAD = ("--workload", "synthetic", "--rate", "5")
@@ -43,6 +45,8 @@ LOAD = ("--workload", "synthetic", "--rate", "5")
         ((*MODEL, *LOAD, "--price", "h100-sxm=-1"), "h100-sxm"),
         ((*MODEL, *LOAD, "--gpus-file", "/nowhere.toml"), "/nowhere.toml"),
         ((*MODEL, *LOAD, "--calibration", "/nowhere.json"), "/nowhere.json"),
+        ((*MODEL, *LOAD, "--json", "/nowhere/plan.json"), "--json /nowhere/plan.json can't be written"),
+        ((*MODEL, *LOAD, "--html", "/"), "it is a directory"),
         (("plan",), "MODEL"),
     ],
 )
@@ -117,3 +121,12 @@ def test_ctrl_c_ends_it_and_its_processes_in_one_line() -> None:
     assert process.returncode == 130
     assert error == "headway: interrupted\n"
     assert not psutil.wait_procs(workers, timeout=30)[1]
+
+
+def test_a_calibration_of_none_of_the_gpus_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "calibration.json"
+    save(Calibration(step_s=1e-3, factor=1.1, band=0.1, gpu="a100-80-sxm", engine="headway"), path)
+    assert main([*MODEL, *LOAD, "--gpu", "l4", "--calibration", str(path)]) == 2
+    assert "measured on a100-80-sxm, which is none of the GPUs" in capsys.readouterr().err
+    assert main([*MODEL, *LOAD, "--engine", "vllm", "--calibration", str(path)]) == 2
+    assert "is of headway, not of --engine vllm" in capsys.readouterr().err

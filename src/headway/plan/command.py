@@ -17,6 +17,7 @@ from rich.console import Console
 
 from headway import __version__
 from headway.bench.export import ExportError, write_file
+from headway.bench.given import check_outputs
 from headway.plan.calibration_file import load as load_calibration
 from headway.plan.catalogue import find_gpu, gpus, parse_price, priced
 from headway.plan.engine import UNCALIBRATED, Calibration
@@ -30,7 +31,7 @@ from headway.plan.outcome import Plan, to_json
 from headway.plan.pool import Processes
 from headway.plan.predictor import Simulated
 from headway.plan.progress import Shown
-from headway.plan.question import ROUTERS, Question, change_of, classes_of, precision_of, precisions_of
+from headway.plan.question import ROUTERS, Question, calibrates, change_of, classes_of, precision_of, precisions_of
 from headway.plan.report.page import plan_page
 from headway.plan.search import OPTIONS, OPTIONS_QUICK, search
 from headway.plan.show import show
@@ -166,6 +167,7 @@ def plan(
             seeds=seeds,
             requests=requests,
         )
+        _check_outputs(json_file, html_file)
         if processes is not None and processes < 1:
             raise PlanError(f"--processes must be at least 1, not {processes}")
         found = _search(question, processes, quick, quiet)
@@ -258,10 +260,15 @@ def _question(
         context=shape.context_tokens,
     )
     named = tuple(find_gpu(each, catalogue) for each in gpu)
+    chosen_gpus = _once(named) or _priced(catalogue)
+    if calibration.gpu and not any(calibrates(calibration, each) for each in chosen_gpus):
+        raise PlanError(
+            f"--calibration was measured on {calibration.gpu}, which is none of the GPUs: add it with --gpu"
+        )
     return Question(
         model=shape,
         demand=demand,
-        gpus=_once(named) or _priced(catalogue),
+        gpus=chosen_gpus,
         engine=chosen,
         policy=name,
         max_gpus=max_gpus,
@@ -276,6 +283,13 @@ def _question(
         changes=tuple(change_of(text) for text in what_if),
         catalogue=tuple(catalogue.values()),
     )
+
+
+def _check_outputs(json_file: Path | None, html_file: Path | None) -> None:
+    try:
+        check_outputs({"--json": json_file, "--html": html_file})
+    except ValueError as error:
+        raise PlanError(str(error)) from None
 
 
 def _once(named: tuple[Gpu, ...]) -> tuple[Gpu, ...]:

@@ -121,9 +121,12 @@ class Question:
 
     def calibration_for(self, gpu: Gpu) -> Calibration:
         """The one that was given holds for the GPU it was measured on."""
-        wanted = squeezed(self.calibration.gpu)
-        names = {squeezed(each) for each in (gpu.name, gpu.title, *gpu.aliases)}
-        return self.calibration if not wanted or wanted in names else UNCALIBRATED
+        return self.calibration if calibrates(self.calibration, gpu) else UNCALIBRATED
+
+
+def calibrates(calibration: Calibration, gpu: Gpu) -> bool:
+    wanted = squeezed(calibration.gpu)
+    return not wanted or wanted in {squeezed(each) for each in (gpu.name, gpu.title, *gpu.aliases)}
 
 
 def classes_of(slo: tuple[str, ...]) -> tuple[Mapping[str, ServiceClass], tuple[str, ...]]:
