@@ -168,8 +168,8 @@ def test_what_a_stretch_leaves_behind_breaks_no_invariant() -> None:
     sizes = [Size(30 + 7 * i % 200, 20 + 11 * i % 150, (i % 5,), 64) for i in range(60)]  # prefixes: books by block
     rows = tuple(Row(float(i), size) for i, size in enumerate(sizes))
     load = replace(workload(), traffic=(replace(workload().traffic[0], source=Replay(rows)),))
-    simulate(load, machine(token_s=1e-4, kv_blocks=60), make, rate=4.0, seconds=20.0)
-    assert stretches > 50
+    simulate(load, machine(token_s=1e-4, kv_blocks=60), make, rate=2.0, seconds=30.0)
+    assert stretches > 20, stretches
 
 
 @pytest.mark.parametrize("name", HARDWARE)
