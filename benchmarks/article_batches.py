@@ -22,7 +22,7 @@ from math import exp, log
 from random import Random
 from statistics import fmean
 
-from benchmarks.article_case import Check, model_on
+from benchmarks.article_case import Check, Scope, model_on
 from headway.plan.memory import GB
 from headway.plan.steady import decode_s
 from headway.plan.steptime import GpuMachine
@@ -146,15 +146,15 @@ def places(on: GpuMachine) -> int:
     return on.memory.kv_tokens // LONGEST
 
 
-def paging(quick: bool) -> list[Check]:
+def paging(scope: Scope) -> list[Check]:
     """vLLM has up to 24 times the throughput of "older systems like Hugging Face TGI"."""
-    on = model_on(MODEL, GPU, ENGINE, step_tokens=STEP_TOKENS)
+    on = model_on(MODEL, GPU, scope.engine(ENGINE), step_tokens=STEP_TOKENS)
     checks = [
         Check(name="gb of kv cache", predicted=on.memory.kv_bytes / GB, published=12.0),
         Check(name="sequences with reserved maximum", predicted=places(on), published=7.0),
     ]
-    for sigma in ANSWER_SIGMAS[: 1 if quick else None]:
-        sizes = sharegpt_like(QUICK_REQUESTS if quick else REQUESTS, sigma)
+    for sigma in ANSWER_SIGMAS[: 1 if scope.quick or scope.by_hand else None]:
+        sizes = sharegpt_like(QUICK_REQUESTS if scope.quick else REQUESTS, sigma)
         ways = served(on, sizes)
         judged = sigma == ANSWER_SIGMAS[0]
         suffix = "" if judged else f", sigma {sigma}"

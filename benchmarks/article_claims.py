@@ -7,7 +7,7 @@ of the profiles there are, the one of its name and year.
 
 from __future__ import annotations
 
-from benchmarks.article_case import Check, about, cut, model_on, static_batch_s
+from benchmarks.article_case import Check, Scope, about, cut, model_on, static_batch_s
 from headway.plan.links import all_reduce
 from headway.plan.steady import decode_s, max_throughput
 from headway.plan.steptime import GpuMachine
@@ -34,11 +34,11 @@ MAX_TOKENS_S: dict[tuple[int, int, int], tuple[float | None, float]] = {
 """Output tokens a second by GPUs, prompt and answer, on A100 SXM and PCIe 80 GB: Llama-3.1-70B, TensorRT-LLM 0.14."""
 
 
-def batching(quick: bool) -> list[Check]:
+def batching(scope: Scope) -> list[Check]:
     """Batch 1 to 64 on one A100: 14 times the throughput, 4 times the latency."""
     checks = []
     for engine, gated in (("fastertransformer", True), ("trtllm-2024", False)):
-        on = model_on(MPT, A100_40, engine)
+        on = model_on(MPT, A100_40, scope.engine(engine))
         seconds = {batch: static_batch_s(on, batch, 512, 64) for batch in TABLE_2[1]}
         rates = {batch: batch / seconds[batch] for batch in seconds}
         pairs = [
@@ -53,29 +53,29 @@ def batching(quick: bool) -> list[Check]:
     return checks
 
 
-def new_gpu(quick: bool) -> list[Check]:
+def new_gpu(scope: Scope) -> list[Check]:
     """A100 to H100: 35 to 45 % less time per token."""
     checks = []
     for batch in (1, 16, 64):
-        h100 = decode_s(model_on(LLAMA_70B, H100, "trtllm-2024", 4), batch, 544)
-        a100 = decode_s(model_on(LLAMA_70B, A100, "trtllm-2024", 4), batch, 544)
-        old = decode_s(model_on(LLAMA_70B, A100_40, "trtllm-2024", 4), batch, 544)
+        h100 = decode_s(model_on(LLAMA_70B, H100, scope.engine("trtllm-2024"), 4), batch, 544)
+        a100 = decode_s(model_on(LLAMA_70B, A100, scope.engine("trtllm-2024"), 4), batch, 544)
+        old = decode_s(model_on(LLAMA_70B, A100_40, scope.engine("trtllm-2024"), 4), batch, 544)
         checks.append(Check(name=f"cut from A100-80 at {batch}", predicted=cut(a100, h100), low=0.32, high=0.50))
         published = {1: 0.36, 16: 0.52}.get(batch)
         checks.append(Check(name=f"cut from A100-40 at {batch}", predicted=cut(old, h100), published=published))
     for gpu, levels in SPLITWISE_TPOT_S.items():
-        on = model_on(LLAMA_70B, gpu, "eager-2023", 4)
+        on = model_on(LLAMA_70B, gpu, scope.engine("eager-2023"), 4)
         for batch, measured in levels.items():
             predicted = decode_s(on, batch, SPLITWISE_PROMPTS[gpu][batch] + 64)
             checks.append(about(f"eager ms per token on {gpu} at {batch}", 1000 * predicted, 1000 * measured, LEVEL))
     return checks
 
 
-def more_gpus(quick: bool) -> list[Check]:
+def more_gpus(scope: Scope) -> list[Check]:
     """Tensor parallelism 2 to 4: 12 % less latency at batch 1, 33 % at batch 16."""
     checks = []
     for engine, gated in (("trtllm-2024", True), ("fastertransformer", False), ("vllm", False)):
-        two, four = (model_on(MPT, A100_40, engine, tp) for tp in (2, 4))
+        two, four = (model_on(MPT, A100_40, scope.engine(engine), tp) for tp in (2, 4))
         cuts = {batch: cut(decode_s(two, batch, 160), decode_s(four, batch, 160)) for batch in (1, 16)}
         for batch, low, high, published in ((1, 0.12, 0.30, 0.12), (16, 0.26, 0.47, 0.33)):
             name = f"{engine} cut at {batch}"
@@ -84,19 +84,19 @@ def more_gpus(quick: bool) -> list[Check]:
         grows = cuts[16] - cuts[1]
         checks.append(Check(name=f"{engine} cut at 16 less that at 1", predicted=grows, low=0.0 if gated else None))
     for tp in (2, 4):
-        on = model_on(MPT, A100_40, "fastertransformer", tp)
+        on = model_on(MPT, A100_40, scope.engine("fastertransformer"), tp)
         for batch, measured in TABLE_2[tp].items():
             rate = batch / static_batch_s(on, batch, 512, 64)
             checks.append(about(f"fastertransformer req/s on {tp} at {batch}", rate, measured, LEVEL))
     return checks
 
 
-def links(quick: bool) -> list[Check]:
+def links(scope: Scope) -> list[Check]:
     """NVLink cuts the communication of tensor parallelism by 20 to 30 % against PCIe."""
     checks, cuts = [], {}
     for tp in (2, 4, 8):
-        fast = model_on(LLAMA_70B, A100, "trtllm-2024", tp)
-        slow = model_on(LLAMA_70B, A100, "trtllm-2024", tp, link_of=A100_PCIE)
+        fast = model_on(LLAMA_70B, A100, scope.engine("trtllm-2024"), tp)
+        slow = model_on(LLAMA_70B, A100, scope.engine("trtllm-2024"), tp, link_of=A100_PCIE)
         for batch in (1, 16, 64):
             cuts[tp, batch] = cut(decode_s(slow, batch, 544), decode_s(fast, batch, 544))
             checks.append(Check(name=f"cut of a step TP{tp} at {batch}", predicted=cuts[tp, batch]))
@@ -111,17 +111,21 @@ def links(quick: bool) -> list[Check]:
     grows += [cuts[b, batch] - cuts[a, batch] for batch in (1, 16, 64) for a, b in ((2, 4), (4, 8))]
     checks.append(Check(name="least growth of the cut with batch or GPUs", predicted=min(grows), low=0.0))
     for (tp, prompt, answer), (sxm, pcie) in MAX_TOKENS_S.items():
-        ours = max_rate(A100, tp, prompt, answer), max_rate(A100_PCIE, tp, prompt, answer)
+        nvlink, pcie_rate = (max_rate(scope, gpu, tp, prompt, answer) for gpu in (A100, A100_PCIE))
         where = f"TP{tp} {prompt} in {answer} out"
-        checks.append(Check(name=f"tok/s over PCIe {where}", predicted=ours[1], published=pcie))
+        checks.append(Check(name=f"tok/s over PCIe {where}", predicted=pcie_rate, published=pcie))
         if sxm is not None:
-            checks.append(Check(name=f"tok/s over NVLink {where}", predicted=ours[0], published=sxm))
-            checks.append(Check(name=f"loss over PCIe {where}", predicted=cut(*ours), published=cut(sxm, pcie)))
+            checks.append(Check(name=f"tok/s over NVLink {where}", predicted=nvlink, published=sxm))
+            checks.append(
+                Check(name=f"loss over PCIe {where}", predicted=cut(nvlink, pcie_rate), published=cut(sxm, pcie))
+            )
     return checks
 
 
-def max_rate(gpu: str, tp: int, prompt: int, answer: int) -> float:
-    return max_throughput(model_on("llama-3.1-70b", gpu, "trtllm-2024", tp), prompt, answer).output_tokens_s
+def max_rate(scope: Scope, gpu: str, tp: int, prompt: int, answer: int) -> float:
+    return max_throughput(
+        model_on("llama-3.1-70b", gpu, scope.engine("trtllm-2024"), tp), prompt, answer
+    ).output_tokens_s
 
 
 def communication_s(on: GpuMachine, tokens: int) -> float:
@@ -131,23 +135,23 @@ def communication_s(on: GpuMachine, tokens: int) -> float:
     return 2 * setup.model.layers * one_s
 
 
-def blackwell(quick: bool) -> list[Check]:
+def blackwell(scope: Scope) -> list[Check]:
     """Blackwell makes the trade-off 30 % less severe. Severity is our word for it: by what share a token takes longer
     in a batch than alone."""
     checks = []
     severity: dict[str, dict[int, float]] = {}
     for gpu in (A100, H100, B200):
-        on = model_on(LLAMA_8B, gpu, "vllm")
+        on = model_on(LLAMA_8B, gpu, scope.engine("vllm"))
         alone_s = decode_s(on, 1, 1500)
         severity[gpu] = {batch: decode_s(on, batch, 1500) / alone_s - 1.0 for batch in (16, 64, 256)}
     for batch in (16, 64, 256):
         for gpu in (H100, A100):
             name = f"severity at {batch} below that of {gpu}"
             checks.append(Check(name=name, predicted=cut(severity[gpu][batch], severity[B200][batch])))
-    h100, b200 = (decode_s(model_on(LLAMA_70B, gpu, "vllm", 4), 16, 544) for gpu in (H100, B200))
+    h100, b200 = (decode_s(model_on(LLAMA_70B, gpu, scope.engine("vllm"), 4), 16, 544) for gpu in (H100, B200))
     checks.append(Check(name="cut of a step from H100 to B200, 70B TP4 at 16", predicted=cut(h100, b200)))
     for gpu, published in ((H100, (6.44, 4.37e-5)), (B200, (3.93, 1.80e-5))):
-        on = model_on(LLAMA_8B, gpu, "vllm")
+        on = model_on(LLAMA_8B, gpu, scope.engine("vllm"))
         step = 1000 * decode_s(on, 1, 0), (decode_s(on, 1, 100_000) - decode_s(on, 1, 0)) / 100
         checks.append(Check(name=f"{gpu} ms of a step at batch 1", predicted=step[0], published=published[0]))
         checks.append(Check(name=f"{gpu} ms per token of context", predicted=step[1], published=published[1]))

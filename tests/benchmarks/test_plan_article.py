@@ -10,8 +10,9 @@ import pytest
 
 from benchmarks import article_batches, plan_article
 from benchmarks.article_batches import LONGEST, buddy, exact, longest, places, served, sharegpt_like, static
-from benchmarks.article_case import Check, Claim, about, cut, model_on, static_batch_s
+from benchmarks.article_case import Check, Claim, Scope, about, cut, model_on, static_batch_s
 from benchmarks.article_claims import batching, blackwell, links, more_gpus, new_gpu
+from headway.plan.engines import find_engine
 from headway.plan.steady import decode_s
 from headway.policy.stepshape import StepShape
 from headway.sim.workload import Size
@@ -29,7 +30,7 @@ def test_a_check_holds_within_its_band() -> None:
 
 
 def test_a_claim_holds_where_all_its_checks_do() -> None:
-    claim = Claim("claim", "", lambda quick: [])
+    claim = Claim("claim", "", lambda scope: [])
     right, wrong = about("In band", 1.0, 1.0, 0.1), about("Off it", 2.0, 1.0, 0.1)
     assert claim.figures([right])["claim_verdict"] == 1
     assert claim.figures([right, wrong])["claim_verdict"] == 0
@@ -39,30 +40,30 @@ def test_a_claim_holds_where_all_its_checks_do() -> None:
 
 def test_the_bands_are_those_that_were_fixed_beforehand() -> None:
     """None may be widened to let a prediction pass."""
-    low_high = bands(batching(quick=True))
+    low_high = bands(batching(Scope(quick=True)))
     assert low_high["fastertransformer throughput ratio"] == pytest.approx((0.8 * 13.9, 1.2 * 13.9))
     assert low_high["fastertransformer latency ratio"] == pytest.approx((0.8 * 4.6, 1.2 * 4.6))
     assert low_high["fastertransformer req/s at 1"] == pytest.approx((0.75 * 0.9, 1.25 * 0.9))
     assert low_high["fastertransformer req/s at 64"] == pytest.approx((0.75 * 12.5, 1.25 * 12.5))
-    cuts = {name: band for name, band in bands(new_gpu(quick=True)).items() if name.startswith("cut")}
+    cuts = {name: band for name, band in bands(new_gpu(Scope(quick=True))).items() if name.startswith("cut")}
     assert set(cuts.values()) == {(0.32, 0.50)}
-    parallel = bands(more_gpus(quick=True))
+    parallel = bands(more_gpus(Scope(quick=True)))
     assert parallel["trtllm-2024 cut at 1"] == (0.12, 0.30)
     assert parallel["trtllm-2024 cut at 16"] == (0.26, 0.47)
     assert parallel["trtllm-2024 cut at 16 less that at 1"] == (0.0, None)
-    assert bands(links(quick=True)) == {"least growth of the cut with batch or GPUs": (0.0, None)}
-    assert not bands(blackwell(quick=True)), "planner.md has no gate for it"
+    assert bands(links(Scope(quick=True))) == {"least growth of the cut with batch or GPUs": (0.0, None)}
+    assert not bands(blackwell(Scope(quick=True))), "planner.md has no gate for it"
 
 
 def test_a_static_batch_is_its_prompts_and_its_tokens() -> None:
-    on = model_on("mpt-7b", "a100-40-sxm", "fastertransformer")
+    on = model_on("mpt-7b", "a100-40-sxm", find_engine("fastertransformer"))
     steps = sum(decode_s(on, 4, 512 + each) for each in range(1, 64))
     prompts = on.step_s(StepShape(4 * 512, 4, 0, 4 * 512 * 512 / 2))
     assert static_batch_s(on, 4, 512, 64) == pytest.approx(prompts + steps, rel=0.001)
 
 
 def test_batches_only_ever_add_throughput_and_latency() -> None:
-    on = model_on("mpt-7b", "a100-40-sxm", "fastertransformer")
+    on = model_on("mpt-7b", "a100-40-sxm", find_engine("fastertransformer"))
     seconds = [static_batch_s(on, batch, 512, 64) for batch in (1, 4, 16, 64)]
     assert all(less < more for less, more in pairwise(seconds))
     rates = [batch / each for batch, each in zip((1, 4, 16, 64), seconds, strict=True)]
@@ -70,8 +71,8 @@ def test_batches_only_ever_add_throughput_and_latency() -> None:
 
 
 def test_a_link_of_another_gpu_changes_the_link_alone() -> None:
-    own = model_on("llama-2-70b", "a100-80-sxm", "vllm", 4)
-    other = model_on("llama-2-70b", "a100-80-sxm", "vllm", 4, link_of="a100-80-pcie")
+    own = model_on("llama-2-70b", "a100-80-sxm", find_engine("vllm"), 4)
+    other = model_on("llama-2-70b", "a100-80-sxm", find_engine("vllm"), 4, link_of="a100-80-pcie")
     assert other.setup.gpu.bandwidth == own.setup.gpu.bandwidth
     assert other.setup.gpu.link.kind == "pcie"
     assert cut(decode_s(other, 16, 512), decode_s(own, 16, 512)) > 0.0
@@ -93,7 +94,7 @@ def test_what_is_asked_for() -> None:
 
 
 def test_a_static_batch_waits_for_its_longest() -> None:
-    on = model_on("llama-13b", "a100-40-sxm", "eager-2023")
+    on = model_on("llama-13b", "a100-40-sxm", find_engine("eager-2023"))
     short, long = Size(100, 20), Size(200, 400)
     assert static(on, [short, long], 2).seconds == static(on, [long, long], 2).seconds
     apart = static(on, [short, long], 1).seconds
@@ -101,7 +102,7 @@ def test_a_static_batch_waits_for_its_longest() -> None:
 
 
 def test_whoever_reserves_less_serves_more_at_once() -> None:
-    on = model_on("llama-13b", "a100-40-sxm", "eager-2023")
+    on = model_on("llama-13b", "a100-40-sxm", find_engine("eager-2023"))
     ways = served(on, sharegpt_like(40, 1.0))
     seconds = [ways[name].seconds for name in ("static", "reserved max", "reserved buddy", "reserved exact", "paged")]
     assert all(more > less for more, less in pairwise(seconds)), ways
@@ -115,3 +116,4 @@ def test_every_claim_gives_flat_figures_and_a_verdict(monkeypatch: pytest.Monkey
         assert figures[f"{claim.name}_verdict"] in (0, 1, None)
     assert all(isinstance(value, float | int | str | None) for value in figures.values())
     assert figures["blackwell_verdict"] is None
+    assert {"batching_by_hand_verdict", "paging_by_hand_verdict"} <= set(figures)
