@@ -21,8 +21,8 @@ _ASSUMED = {  # kind: (seconds to start for 2 GPUs, seconds for each further dou
     "xgmi": (10e-6, 3e-6, 0.5),
     "pcie": (12e-6, 8e-6, 0.45),
 }
-"""Set by hand, but for the share of PCIe: fitted to 28 throughputs of TensorRT-LLM 0.9 and 0.14 on A100 PCIe and L40S, 2
-to 8 GPUs. Hosts reach from 0.06 to 0.8 of it (root complex, peer access, sockets)."""
+"""Set by hand, but for the share of PCIe: fitted to 28 throughputs of TensorRT-LLM 0.9 and 0.14 on A100 PCIe and L40S,
+2 to 8 GPUs. Hosts reach from 0.06 to 0.8 of it (root complex, peer access, sockets)."""
 
 
 @dataclass(frozen=True, slots=True)
