@@ -178,7 +178,7 @@ def _refitted(headline: Sequence[Scored], catalogue: dict[str, Gpu]) -> tuple[di
     """With constants found without the source or GPU that they predict; and whether stated bands hold then, too.
     Second: the predictions without each source, which bands are made from."""
     refit = Refit([each for each in headline if each.point.engine in MODERN_ENGINES], catalogue)
-    figures: dict[str, Value] = {}
+    figures: dict[str, Value] = {**by_figure(refit.unfitted(), "unfitted")}
     kept: dict[str, list[Scored]] = {}
     for name, key in (("source", lambda each: each.point.source), ("gpu", lambda each: each.gpu)):
         print(f"fitting constants again without each {name}", file=sys.stderr)

@@ -71,8 +71,12 @@ _OTHERS = (
     [{"request_ms": each} for each in (5.0, 10.0, 20.0)],
     [{"other_gb": each} for each in (1.5, 2.5, 3.5, 4.5)],
 )
-PRODUCTS = [Rates(bf16, fp8, p) for bf16 in (1.0, 0.9, 0.8) for fp8, p in ((1.0, 0.0), (1.15, 0.1), (1.3, 0.1))]
-PCIE_SHARES = (None, 0.25, 0.35, 0.45, 0.6)
+PRODUCTS = [
+    {"bf16": bf16, "fp8": fp8, "fp8_p": p}
+    for bf16 in (1.0, 0.9, 0.8)
+    for fp8, p in ((1.0, 0.0), (1.15, 0.1), (1.3, 0.1))
+]
+_OVER_PCIE = [{"pcie": each} for each in (None, 0.25, 0.35, 0.45, 0.6)]
 PCIE = 0.35
 PCIE_START_S = {2: 12e-6, 4: 20e-6, 8: 28e-6}
 L40S = AllReduce(start_s={2: 5.6e-6, 4: 14e-6, 8: 27e-6}, bus={2: 20e9, 4: 5e9, 8: 2e9})
@@ -113,7 +117,6 @@ class Refit:
 
     def __init__(self, scored: Sequence[Scored], catalogue: Mapping[str, Gpu]) -> None:
         self.scored = scored
-        self._catalogue = catalogue
         self._gpus = [
             catalogue[each.gpu] if each.gpu in catalogue else find_gpu(each.gpu, catalogue) for each in scored
         ]
@@ -130,16 +133,23 @@ class Refit:
                     found.append(replace(each, predicted=value))
         return found
 
+    def unfitted(self) -> list[Scored]:
+        """With measured rates and constants set by hand: no point had a say in anything."""
+        nothing: Fitted = (Rates(), {each.point.engine: START for each in self.scored})
+        values = [(each, self.value(at, nothing)) for at, each in enumerate(self.scored)]
+        return [replace(each, predicted=value) for each, value in values if value is not None]
+
     def fit(self, within: Sequence[int]) -> Fitted:
         rates = Rates()
         constants = {each.point.engine: START for each in self.scored}
-        for _ in range(ROUNDS):
+        for _ in range(ROUNDS):  # rates first: engines' constants would make up for wrong ones, and keep them
+            for choices in (PRODUCTS, _OVER_PCIE):
+                options = [replace(rates, **each) for each in choices]
+                rates = min(options, key=lambda each: self.miss(within, (each, constants)))
             for engine in sorted(constants):
                 own = [at for at in within if self.scored[at].point.engine == engine]
                 if len(own) >= LEAST:
                     constants[engine] = self._constants(own, rates, constants[engine])
-            for choices in ([replace(each, pcie=rates.pcie) for each in PRODUCTS], _over_pcie(rates)):
-                rates = min(choices, key=lambda each: self.miss(within, (each, constants)))
         return rates, constants
 
     def _constants(self, own: Sequence[int], rates: Rates, constants: Constants) -> Constants:
@@ -170,13 +180,9 @@ class Refit:
             rates = replace(rates, pcie=None)
         key = (at, rates, constants)
         if key not in self._kept:
-            catalogue = {**self._catalogue, gpu.name: with_rates(gpu, rates)}
+            catalogue = {gpu.name: with_rates(gpu, rates)}
             try:
                 self._kept[key] = Predictor(catalogue, adjust=constants.of).predict(point).value
             except Unpredictable:
                 self._kept[key] = None
         return self._kept[key]
-
-
-def _over_pcie(rates: Rates) -> list[Rates]:
-    return [replace(rates, pcie=each) for each in PCIE_SHARES]
