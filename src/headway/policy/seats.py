@@ -129,6 +129,8 @@ class Seats:
     ) -> list[Request]:
         """Prompts begun and prompts that wait, in the policy's order, while there is allowance, place and room."""
         self._forecast = None
+        if not prefills and (not may_start or self._waiting.head(deferrable=deferrable) is None):
+            return []
         chosen: list[Request] = []
         begun = deque(sorted(prefills, key=place))
         before = self._counters.preemptions

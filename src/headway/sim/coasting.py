@@ -22,7 +22,7 @@ from headway.sim.live import Attempt
 from headway.sim.replica import Replica
 from headway.sim.workload import STOP_TOKEN
 
-ENDS_KEPT = 1 << 16
+ENDS_KEPT = 1 << 12
 """After so many steps, the ends of those that no request needs any more are dropped."""
 
 
