@@ -92,6 +92,8 @@ def test_a_shared_prefix_is_computed_once() -> None:
     alone = bounds(H100, demand("synthetic:in=1050,out=8").sample(), target=0.95)
     shared = bounds(H100, demand("shared-prefix:prefixes=1,prefix=1000,in=50,out=8").sample(), target=0.95)
     assert shared.rate_max > 3 * alone.rate_max
+    long = bounds(H100, demand("shared-prefix:prefixes=1,prefix=15000,in=50,out=8").sample(), target=0.95)
+    assert not long.broken
 
 
 @pytest.fixture

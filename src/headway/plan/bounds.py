@@ -46,14 +46,19 @@ class Bounds:
 def bounds(hardware: Hardware, calls: Sequence[Call], *, target: float, request_s: float = 0.0) -> Bounds:
     """From a sample of the ``calls``. ``request_s``: before a request can be scheduled."""
     promised = [call for call in calls if not call.objective.is_empty]
-    alone = {id(call): alone_s(hardware, call, request_s) for call in promised}
+    fresh = fresh_tokens(calls)
+    alone = {
+        id(call): alone_s(hardware, call, tokens, request_s)
+        for call, tokens in zip(calls, fresh, strict=True)
+        if not call.objective.is_empty
+    }
     broken: list[tuple[str, str, float, float]] = []
     for name in dict.fromkeys(call.service_class for call in promised):
         mine = [call for call in promised if call.service_class == name]
         broken += _broken(name, mine[0].objective, [alone[id(call)] for call in mine], target)
     columns = list(zip(*alone.values(), strict=True)) or [(0.0,), (0.0,), (0.0,)]
     ttft_s, itl_s, e2e_s = (_least(column, target) for column in columns)
-    rates = _rates(hardware, calls, _loosest_itl_s(promised))
+    rates = _rates(hardware, calls, sum(fresh) / len(fresh), _loosest_itl_s(promised))
     rate, batch, _ = max(rates)
     return Bounds(
         rate_max=rate,
@@ -66,10 +71,12 @@ def bounds(hardware: Hardware, calls: Sequence[Call], *, target: float, request_
     )
 
 
-def alone_s(hardware: Hardware, call: Call, request_s: float) -> tuple[float, float, float]:
-    """TTFT, ITL and end to end of a request that is alone, its prompt in one step and no part of it cached."""
+def alone_s(hardware: Hardware, call: Call, fresh: int, request_s: float) -> tuple[float, float, float]:
+    """TTFT, ITL and end to end of a request that is alone, with ``fresh`` tokens of its prompt to compute, in one
+    step."""
     prompt, output = call.size.prompt_tokens, call.size.output_tokens
-    ttft_s = request_s + hardware.step_s(_prefill(prompt))
+    reads = fresh * (prompt - fresh + fresh / 2)
+    ttft_s = request_s + hardware.step_s(StepShape(fresh, 1, 0, reads))
     itl_s = hardware.step_s(StepShape(1, 1, prompt + output // 2, 0.0))
     return ttft_s, itl_s, ttft_s + (output - 1) * itl_s
 
@@ -97,11 +104,12 @@ def _loosest_itl_s(calls: Sequence[Call]) -> float | None:
     return max(promised) if promised else None
 
 
-def _rates(hardware: Hardware, calls: Sequence[Call], itl_s: float | None) -> list[tuple[float, int, float]]:
+def _rates(
+    hardware: Hardware, calls: Sequence[Call], fresh: float, itl_s: float | None
+) -> list[tuple[float, int, float]]:
     """Requests a second that ever larger batches serve, the batches, and how long an answer takes in them. The loosest
     ITL counts, so that this stays a bound."""
     prompt = sum(call.size.prompt_tokens for call in calls) / len(calls)
-    fresh = _fresh_tokens(calls) / len(calls)
     output = sum(call.size.output_tokens for call in calls) / len(calls)
     context = prompt + output / 2
     most = max(1, min(RUNNING_MAX, int(hardware.info.kv_blocks * hardware.info.block_size / max(context, 1.0))))
@@ -117,23 +125,19 @@ def _rates(hardware: Hardware, calls: Sequence[Call], itl_s: float | None) -> li
     return found
 
 
-def _prefill(tokens: int) -> StepShape:
-    return StepShape(tokens, 1, 0, tokens * tokens / 2)
-
-
 def _beside(decode: StepShape, tokens: int, prompt: float) -> StepShape:
     return StepShape(decode.tokens + tokens, decode.sequences + 1, decode.decode_context, tokens * prompt / 2)
 
 
-def _fresh_tokens(calls: Sequence[Call]) -> float:
-    """Prompt tokens that no call before had: what an endless prefix cache would leave to compute."""
+def fresh_tokens(calls: Sequence[Call]) -> list[int]:
+    """Prompt tokens of each that no call before had: what an endless prefix cache would leave to compute."""
     seen: set[tuple[int, ...]] = set()
-    fresh = 0.0
+    fresh: list[int] = []
     for call in calls:
         size, shared = call.size, 0
         for end in range(1, len(size.prefix) + 1):
             key = size.prefix[max(0, end - 2) : end]  # a label and the one before it
             shared += size.prefix_block if key in seen else 0
             seen.add(key)
-        fresh += max(1, size.prompt_tokens - min(shared, size.prompt_tokens))
+        fresh.append(max(1, size.prompt_tokens - shared))
     return fresh

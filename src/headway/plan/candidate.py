@@ -94,7 +94,11 @@ def rejected(
 def smallest_said(question: Question) -> str:
     """What would hold a model that none of the question's GPUs holds."""
     model = question.model
-    found = min(_holding(question), key=lambda setup: (setup.tp, cost_of(setup.gpu, setup.tp)), default=None)
+    found = min(
+        _holding(question),
+        key=lambda setup: (setup.precision not in question.precisions, setup.tp, cost_of(setup.gpu, setup.tp)),
+        default=None,
+    )
     if found is None:
         return f"{model.name} fits no replica of up to {max(TENSOR_PARALLEL)} GPUs of the catalogue, in any precision"
     asked = f"--max-gpus {question.max_gpus}" if found.gpu in question.gpus else "those that were named"

@@ -12,7 +12,7 @@ from functools import partial
 from itertools import islice
 from typing import Protocol
 
-from headway.plan.bounds import alone_s, bounds
+from headway.plan.bounds import alone_s, bounds, fresh_tokens
 from headway.plan.candidate import USABLE, Candidate, rejected
 from headway.plan.domain import judge
 from headway.plan.errors import PlanError
@@ -297,9 +297,9 @@ def _closest(forecast: Forecast, demand: Demand) -> tuple[str | None, float]:
 
 def _alone_late(calls: tuple[Call, ...], hardware: GpuMachine, request_s: float) -> float:
     """Share of the promised requests whose prompt takes longer than the promised TTFT on an idle machine."""
-    promised = [call for call in calls if not call.objective.is_empty]
+    promised = [pair for pair in zip(calls, fresh_tokens(calls), strict=True) if not pair[0].objective.is_empty]
     late = sum(
-        call.objective.ttft_s is not None and alone_s(hardware, call, request_s)[0] > call.objective.ttft_s
-        for call in promised
+        call.objective.ttft_s is not None and alone_s(hardware, call, fresh, request_s)[0] > call.objective.ttft_s
+        for call, fresh in promised
     )
     return late / max(1, len(promised))

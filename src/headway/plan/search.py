@@ -260,8 +260,9 @@ def _best_effort(question: Question, found: list[Rejected]) -> str:
     if slow:
         best = min(slow, key=lambda each: each.least_s or 0.0)
         part, least_ms = best.part or "", 1000 * (best.least_s or 0.0)
+        which = "machine" if len(question.gpus) > 1 else question.gpus[0].name
         return (
-            f"the promised {PARTS_SAID[part]} is broken on every idle machine; the best possible is {least_ms:.3g} ms "
+            f"the promised {PARTS_SAID[part]} is broken on every idle {which}; the best possible is {least_ms:.3g} ms "
             f"({best.tp} x {best.gpu} in {best.precision}, for {percent(question.target)} of the requests)"
         )
     return smallest_said(question)

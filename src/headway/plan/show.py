@@ -16,7 +16,7 @@ from headway.plan.records import name_of, percent
 NAMES_SHOWN = 6
 """Of those that were left out for one reason."""
 FRONT_SHOWN = 6
-WIDE = 100
+WIDE = 112
 """Columns from which on the table has all of its own."""
 
 
@@ -55,7 +55,7 @@ def _question(plan: Plan) -> Iterator[Text]:
     size = f"{asked.model.parameters / 1e9:.3g} B parameters"
     yield Text(f"{asked.model.name} ({size}), engine {asked.engine}, policy {asked.policy}", style="bold")
     yield Text(
-        f"{load.name} at {load.rate:g} requests/s: prompts of {load.prompt_tokens_mean:,.0f} tokens (p95 "
+        f"{load.name} at {load.rate:.4g} requests/s: prompts of {load.prompt_tokens_mean:,.0f} tokens (p95 "
         f"{load.prompt_tokens_p95:,.0f}), answers of {load.output_tokens_mean:,.0f} (p95 {load.output_tokens_p95:,.0f})"
     )
     yield Text(f"Promised to {percent(asked.target)} of the requests: {'; '.join(_promises(load))}")
