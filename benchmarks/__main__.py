@@ -19,6 +19,7 @@ BENCHMARKS = {
     "bench_cost": "what those clients cost: processor time per streamed token, the most tokens a second from one core",
     "engine": "a real server on random weights at a real shape: speed, memory, and how far from the machine's limits",
     "edge": "the HTTP edge over a fake engine: CPU time per streamed token, and the worst stall of the event loop",
+    "plan": "the planner against what was measured: published points, a replay, the article, itself; and its speed",
     "policy": "the policies in virtual time: capacity, overload, slack, cost, ablation",
     "promise": "is the promise kept on a real server: the adaptive policy against static settings, in open loop",
     "steptime": "the step-time model on the real engine: its error and coverage, alone and with the speed halved",
