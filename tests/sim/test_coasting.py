@@ -12,6 +12,7 @@ import pytest
 from headway.policy import invariants
 from headway.policy.plan import ExecutorInfo
 from headway.policy.scheduler import Scheduler
+from headway.sim import coasting
 from headway.sim.arrivals import Gamma
 from headway.sim.clients import IMPATIENT, OPENAI_SDK
 from headway.sim.cluster import simulate_cluster
@@ -141,6 +142,17 @@ def test_the_adaptive_policy_is_nearly_the_same_step_by_step(name: str, rate: fl
         for share in ("p50", "p95"):
             expected = getattr(getattr(of_slow, part), share)
             assert getattr(getattr(of_fast, part), share) == pytest.approx(expected, rel=0.05), (part, share)
+
+
+def test_forgetting_when_steps_ended_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    load = workload(Lognormal(40, 1.0, 1, 300), Lognormal(60, 1.0, 1, 300))
+    texts = set()
+    for kept in (5, 1 << 16):
+        monkeypatch.setattr(coasting, "ENDS_KEPT", kept)
+        result = simulate(load, machine(token_s=1e-4), static(64), rate=4.0, seconds=20.0)
+        assert result.steps > 500
+        texts.add(as_text(result))
+    assert len(texts) == 1
 
 
 def test_what_a_stretch_leaves_behind_breaks_no_invariant() -> None:
