@@ -137,6 +137,13 @@ def test_a_set_up_is_screened_for_memory_for_the_promise_and_for_how_many_it_tak
     assert why("h100-sxm", demand=replace(question("h100-sxm").demand, rate=5000.0)) is Why.TOO_MANY
 
 
+def test_a_load_above_the_closed_bound_is_not_kept_however_a_short_run_ends(candidate: Candidate) -> None:
+    asked = question("h100-sxm", rate=1.01 * candidate.bounds.rate_max)
+    found = Simulated(replace(asked, seeds=1, requests=100)).forecast(candidate, 1)
+    assert found.is_beyond
+    assert not found.keeps
+
+
 def test_replicas_are_told_from_one_and_confirmed_behind_the_router() -> None:
     asked = replace(question("l4", rate=12.0), seeds=1, requests=100, tolerance=0.3)
     predictor = Simulated(asked)

@@ -145,8 +145,9 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
 
 class Forecast(msgspec.Struct, frozen=True, kw_only=True):
     """A set-up under a load. ``keeps``: every class that is promised something has attainment at the target.
-    ``tokens_per_s``: output tokens of all replicas together. ``user_tokens_per_s``: of the median request, after its
-    first token."""
+    ``is_beyond``: the load is above what closed formulas allow for long, so that it is not kept, whatever a run of some
+    minutes shows. ``tokens_per_s``: output tokens of all replicas together. ``user_tokens_per_s``: of the median
+    request, after its first token."""
 
     rate: float
     replicas: int
@@ -157,6 +158,7 @@ class Forecast(msgspec.Struct, frozen=True, kw_only=True):
     prompt_tokens_per_s: float
     user_tokens_per_s: float
     usage: Usage
+    is_beyond: bool = False
 
 
 class Point(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from typing import Protocol
+
+import msgspec
 
 from headway.plan.bounds import alone_s, bounds, fresh_tokens
 from headway.plan.candidate import USABLE, Candidate, rejected
@@ -81,7 +83,9 @@ class Predictor(Protocol):
         """With the cluster behind its router; perhaps with a replica less or more than ``sized`` says."""
         ...
 
-    def forecast(self, candidate: Candidate, replicas: int) -> Forecast: ...
+    def forecast(self, candidate: Candidate, replicas: int) -> Forecast:
+        """Of a candidate that was screened under another load."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +196,17 @@ class Simulated:
         )
 
     def forecast(self, candidate: Candidate, replicas: int) -> Forecast:
-        return self._forecaster(candidate).forecast(self.demand.rate, replicas)
+        found = bounds(
+            self._machine(candidate.setup),
+            self._calls,
+            target=self.question.target,
+            request_s=candidate.setup.engine.request_s,
+        )
+        here = replace(candidate, bounds=found)
+        forecast = self._forecaster(here).forecast(self.demand.rate, replicas)
+        if replicas < here.replicas_at_least(self.demand.rate):
+            return msgspec.structs.replace(forecast, keeps=False, is_beyond=True)
+        return forecast
 
     def _forecaster(
         self, candidate: Candidate, known: Mapping[float, tuple[Point, Figure]] | None = None

@@ -144,6 +144,8 @@ def percent(share: float, digits: int = 0) -> str:
 
 def what_if_said(forecast: Forecast, winner: Detailed, needed: Option | None) -> str:
     kept = f"{percent(forecast.attainment.value, 1)} in SLO"
+    if forecast.is_beyond:
+        kept = "queues would grow without end"
     if forecast.keeps:
         cheaper = needed is not None and needed.gpus < winner.replicas * winner.candidate.setup.tp
         less = f"; {name_of(needed)} would do" if cheaper and needed is not None else ""
