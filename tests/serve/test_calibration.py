@@ -101,6 +101,17 @@ def test_a_slow_machine_is_ready_in_time_all_the_same() -> None:
     assert error(model, machine, StepShape(64, 1, 0, 2048.0)) < 0.1
 
 
+def test_prompts_are_measured_on_a_machine_whose_every_step_takes_long() -> None:
+    """On a modelled L4 (66 ms a step, whatever is in it) calibration tried decodes alone: what was assumed of a prompt
+    after a long context went into the price of any prefill, so that one of 16 tokens seemed to take 2.5 s. The server
+    then refused all that came, and so never learned better."""
+    machine = Machine(base_s=0.066, token_s=0.0002)
+    model = run(machine)
+    assert any(shape.prefill_reads > 0.0 for shape in machine.shapes)
+    for tokens in (16, 128, 512):
+        assert error(model, machine, StepShape(tokens, 1, 0, tokens * tokens / 2)) < 0.1
+
+
 def test_a_machine_slower_than_the_whole_budget_runs_one_kind_of_step() -> None:
     machine = Machine(base_s=5.0)
     model = run(machine)

@@ -67,10 +67,10 @@ def calibrate(
         return clock() - begin_s
 
     end_s = clock() + budget_s
-    is_first = True
+    is_first, knows_prefill = True, False
     for plan in _plans(info):
         shape = StepShape.of(plan)
-        left_s, tail_s = end_s - clock(), _tail_s(model, shape)
+        left_s, tail_s = end_s - clock(), _tail_s(model, shape, knows_prefill)
         if tail_s > left_s and not is_first:
             continue
         tell("measuring the speed", min(max(1.0 - left_s / budget_s, 0.0), 1.0))
@@ -79,14 +79,18 @@ def calibrate(
         if is_first or ((is_cheap or elapsed_s > SURPRISE * tail_s) and elapsed_s <= end_s - clock()):
             elapsed_s = min(elapsed_s, run(plan))
         is_first = False
+        knows_prefill |= shape.prefill_reads > 0.0
         model.observe(shape, elapsed_s)
         model.refit()
     model.calibrated()
     tell("measuring the speed", 1.0)
 
 
-def _tail_s(model: StepTimeModel, shape: StepShape) -> float:
-    return model.tail_s(shape.tokens, shape.sequences, shape.decode_context, shape.prefill_reads)
+def _tail_s(model: StepTimeModel, shape: StepShape, knows_prefill: bool) -> float:
+    """Before the first chunk, which is a short one, what is assumed of long ones must not keep it from being tried."""
+    return model.tail_s(
+        shape.tokens, shape.sequences, shape.decode_context, shape.prefill_reads if knows_prefill else 0.0
+    )
 
 
 def _plans(info: ExecutorInfo) -> list[StepPlan]:
