@@ -124,12 +124,13 @@ def scheduler_maker(
     max_running: int | None = None,
     *,
     budget_s: float = BUDGET_S,
+    limits: SchedulerConfig | None = None,
 ) -> MakeScheduler:
-    """Schedulers of a named policy, each as new, that know what ``budget_s`` of measuring teach. Raises ValueError for
-    a policy or a limit that can't be."""
-    config = SchedulerConfig(
-        max_step_tokens=default_step_tokens(policy) if max_step_tokens is None else max_step_tokens
-    )
+    """Schedulers of a named policy, each as new, that know what ``budget_s`` of measuring teach. ``limits``: other than
+    a server's own. Raises ValueError for a policy or a limit that can't be."""
+    config = limits or SchedulerConfig(max_step_tokens=default_step_tokens(policy))
+    if max_step_tokens is not None:
+        config = replace(config, max_step_tokens=max_step_tokens)
     if max_running is not None:
         config = replace(config, max_running=max_running)
     model = calibrated(hardware, budget_s).to_json()

@@ -28,7 +28,7 @@ from headway.plan.records import PARTS_SAID, percent
 from headway.plan.setup import Setup
 from headway.plan.standing import Level
 from headway.plan.steptime import GpuMachine, machine
-from headway.policy.policies import default_step_tokens
+from headway.policy.policies import VLLM_CONFIG, default_step_tokens
 from headway.sim.arrivals import Steady
 from headway.sim.capacity import capacity
 from headway.sim.workload import Call
@@ -215,7 +215,12 @@ class Simulated:
         hardware = self._machine(setup)
         return Forecaster(
             hardware,
-            scheduler_maker(question.policy, hardware, budget_s=LEARNED_S),
+            scheduler_maker(
+                question.policy,
+                hardware,
+                budget_s=LEARNED_S,
+                limits=VLLM_CONFIG if question.policy == "vllm" else None,
+            ),
             self.demand,
             target=question.target,
             seeds=question.seeds,
