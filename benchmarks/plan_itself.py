@@ -14,7 +14,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from statistics import median
@@ -34,7 +34,7 @@ from headway.models.source import resolve
 from headway.plan.learned import LearnedMachine, learned_machine
 from headway.policy.policies import build
 from headway.policy.scheduler import Scheduler, SchedulerConfig
-from headway.policy.slo import BATCH, CONVERSATIONAL, Objective
+from headway.policy.slo import CONVERSATIONAL, Objective
 from headway.policy.stepshape import StepShape
 from headway.policy.steptime import StepTimeModel
 from headway.sim.capacity import capacity
@@ -50,6 +50,10 @@ DRAIN_REAL_S = 20.0
 SOCKETS_MAX = 512
 CALIBRATION_STREAMS = (1, 4, 12)
 """One after the other, for a third of the time each."""
+PATIENCE = 10.0
+WARM_UP = ClosedLoop(concurrency=12, seconds=15.0, ramp_s=0.0)
+"""The first steps of every kind take longer on a new server, and one that knows its step times skips the calibration
+that would have run them."""
 SEEDS = (1, 2, 3)
 """Of the noise of steps; predictions are the median over them."""
 CAPACITY_SECONDS = 240.0
@@ -74,9 +78,10 @@ class Shape:
     def objective(self) -> Objective:
         return Objective(ttft_s=self.ttft_s, itl_s=self.itl_s)
 
-    @property
-    def traffic(self) -> Traffic:
-        headers = {"x-slo-ttft-ms": f"{1000 * self.ttft_s:g}", "x-slo-itl-ms": f"{1000 * self.itl_s:g}"}
+    def traffic(self, patience: float = 1.0) -> Traffic:
+        """``patience``: times the promise."""
+        times_s = {"x-slo-ttft-ms": self.ttft_s, "x-slo-itl-ms": self.itl_s}
+        headers = {name: f"{1000 * patience * time_s:g}" for name, time_s in times_s.items()}
         return Traffic(vocab_size=resolve(f"random:{self.name}").config.vocab_size, tier=TIER, headers=headers)
 
 
@@ -136,10 +141,10 @@ def _shape(
     offers = []
     for place, load in enumerate(map(float, arguments.loads.split(","))):
         seed = arguments.seed + 100 * (place + 1)
-        calls = shape.traffic.schedule("poisson", load * top, arguments.seconds, seed)
+        calls = shape.traffic().schedule("poisson", load * top, arguments.seconds, seed)
         offers.append((load, calls, planner.predict(calls, shape.objective, arguments.seconds)))
     with _server(shape, learned) as server:
-        _run(server, _singles(shape, 8, arguments.seed), ClosedLoop(concurrency=1, seconds=SECONDS_MAX, ramp_s=0.0))
+        _run(server, _endless(shape, arguments.seed), WARM_UP)
         for load, calls, said in offers:
             verdict = _offer(server, calls, shape.objective, arguments.seconds)
             speed = _single_itl_s(server, shape, arguments.seed)
@@ -200,7 +205,7 @@ class Planner:
         """The largest rate whose attainment is predicted to be 95 %, to 2 %."""
 
         def attainment(rate: float) -> float:
-            calls = shape.traffic.schedule("poisson", rate, CAPACITY_SECONDS, seed)
+            calls = shape.traffic().schedule("poisson", rate, CAPACITY_SECONDS, seed)
             result = self._simulate(calls, shape.objective, CAPACITY_SECONDS, seed)
             return result.summary().attainment or 0.0
 
@@ -238,6 +243,7 @@ def _calibrate(shape: Shape, learned: Path, arguments: argparse.Namespace) -> Pl
     """One short run of a server, which leaves its step times when it ends."""
     singles: list[Record] = []
     with _server(shape, learned) as server:
+        _run(server, _endless(shape, arguments.seed), WARM_UP)
         for streams in CALIBRATION_STREAMS:
             seconds = arguments.calibration / len(CALIBRATION_STREAMS)
             load = ClosedLoop(concurrency=streams, seconds=seconds, ramp_s=0.0)
@@ -282,8 +288,8 @@ def _run(server: RunningServer, calls: Iterator[Call], load: Load) -> list[Recor
 
 
 def _endless(shape: Shape, seed: int) -> Iterator[Call]:
-    """Nothing is promised to these, so none is refused."""
-    rng, traffic = Random(seed), replace(shape.traffic, tier=BATCH.tiers[0], headers={})
+    """So patient that none is refused, and no prompt waits for its turn."""
+    rng, traffic = Random(seed), shape.traffic(PATIENCE)
     return iter(lambda: traffic.call(rng), None)
 
 

@@ -38,7 +38,7 @@ def plan_page(plan: Plan) -> str:
         details=_said(plan),
         tone=_tone(best),
         cards=[] if best is None else _cards(best),
-        warnings=[*plan.notes, *asked.load.notes],
+        warnings=_notes(plan),
         sections=[each for each in found if each.items],
     ).html()
 
@@ -67,10 +67,19 @@ def _said(plan: Plan) -> list[str]:
     until = f"It fits until {number(best.fits_until)} requests a second"
     if best.fits_until_low is not None and best.fits_until_high is not None:
         until += f" ({number(best.fits_until_low)} to {number(best.fits_until_high)} with the model's error)"
-    lines = [f"{until}. {best.binding.said}"]
+    lines = [f"{until}. {_capital(best.binding.said)}."]
     if not best.sure:
         lines.append("If the model is off by its whole band, it may not keep it: measure before you buy.")
     return lines
+
+
+def _notes(plan: Plan) -> list[str]:
+    """Each once: what holds of the load is often said of the plan as well."""
+    return list(dict.fromkeys(_capital(each).removesuffix(".") + "." for each in (*plan.notes, *plan.asked.load.notes)))
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:].removesuffix(".")
 
 
 def _cards(best: Option) -> list[Card]:
