@@ -156,7 +156,7 @@ def _point(
     key: str, rate: float, said: Values, verdict: Verdict, speed_s: float, errors: dict[str, list[float]]
 ) -> dict[str, float | int | str | None]:
     seen = Values(verdict.ttft.p95_s, verdict.itl.p95_s, verdict.goodput)
-    off = Values(said.ttft_s / seen.ttft_s - 1, said.itl_s / seen.itl_s - 1, said.goodput / max(seen.goodput, 1e-9) - 1)
+    off = Values(_error(said.ttft_s, seen.ttft_s), _error(said.itl_s, seen.itl_s), _error(said.goodput, seen.goodput))
     for part, error in (("ttft", off.ttft_s), ("itl", off.itl_s), ("goodput", off.goodput)):
         errors[part].append(error)
     print(
@@ -180,6 +180,11 @@ def _point(
         f"{key}_goodput_error": round(off.goodput, 3),
         f"{key}_single_itl_ms_after": round(1000 * speed_s, 2),
     }
+
+
+def _error(said: float, seen: float) -> float:
+    """Relative; 1 where something was foretold and nothing came, as when all were refused."""
+    return said / seen - 1 if seen else float(said > 0.0)
 
 
 # ---- the planner -----------------------------------------------------------------------------------------------------
