@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Any
 
 from headway.models.errors import ModelError
 from headway.policy.events import Event, FinishReason, Queued, Rejected, RejectReason
@@ -135,8 +136,9 @@ class Driver:
 
     def configure(self, *, classes: ServiceClasses, caps: Mapping[str, int]) -> None:
         """Other promises for whoever comes, and other caps, from the next step on."""
+        values: Mapping[str, Any] = caps  # all of them numbers; the record has fields of other types as well
         with self._changed:
-            self._config, self._classes = replace(self._config, **caps), classes
+            self._config, self._classes = replace(self._config, **values), classes
             if self._scheduler is not None:
                 self._scheduler.configure(self._config, classes)
             self._changed.notify()
