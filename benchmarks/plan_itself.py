@@ -21,6 +21,7 @@ from statistics import median
 
 import uvloop
 
+from benchmarks.promise_prediction import simulated
 from benchmarks.promise_traffic import OUTPUT, PROMPT, Traffic
 from headway.bench.body import PLAIN
 from headway.bench.call import Call
@@ -34,14 +35,12 @@ from headway.models.source import resolve
 from headway.plan.learned import LearnedMachine, learned_machine
 from headway.policy.policies import build
 from headway.policy.scheduler import Scheduler, SchedulerConfig
-from headway.policy.slo import CONVERSATIONAL, Objective
+from headway.policy.slo import Objective
 from headway.policy.stepshape import StepShape
 from headway.policy.steptime import StepTimeModel
 from headway.sim.capacity import capacity
 from headway.sim.result import Recorder, Result, Window
 from headway.sim.run import DRAIN_S, Simulation
-from headway.sim.workload import Call as SimulatedCall
-from headway.sim.workload import Size
 
 NAME = "bench"
 TIER = "priority"
@@ -221,7 +220,7 @@ class Planner:
         policy = build("headway", model=StepTimeModel.from_json(known))
         recorder = Recorder(Window(0.0, seconds), keep_gaps=True)
         simulation = Simulation(
-            _simulated(calls, objective),
+            simulated(calls, objective),
             self.machine,
             lambda info: Scheduler(info, SchedulerConfig(), prefix_key=b"benchmark", policy=policy),
             recorder,
@@ -229,19 +228,6 @@ class Planner:
         )
         simulation.run(seconds + DRAIN_S)
         return recorder.result(simulation.now, simulation.steps)
-
-
-def _simulated(calls: Sequence[Call], objective: Objective) -> Iterator[SimulatedCall]:
-    for index, call in enumerate(calls):
-        yield SimulatedCall(
-            index=index,
-            at_s=call.at_s or 0.0,
-            size=Size(call.prompt_tokens, call.max_tokens),
-            max_tokens=call.max_tokens,
-            service_class=CONVERSATIONAL.name,
-            objective=objective,
-            weight=CONVERSATIONAL.weight,
-        )
 
 
 def _calibrate(shape: Shape, learned: Path, arguments: argparse.Namespace) -> Planner:

@@ -44,7 +44,7 @@ def predict(run: AdaptiveRun, objective: Objective, model_json: str, *, kv_token
     policy = build("headway", model=StepTimeModel.from_json(model_json), classes=ServiceClasses())
     recorder = Recorder(Window(0.0, seconds), keep_gaps=True)
     simulation = Simulation(
-        _simulated(run.calls, objective),
+        simulated(run.calls, objective),
         LearnedMachine(model=StepTimeModel.from_json(model_json), info=info),
         lambda info: Scheduler(info, SchedulerConfig(), prefix_key=b"benchmark", policy=policy),
         recorder,
@@ -81,7 +81,8 @@ def compare(
     return figures
 
 
-def _simulated(calls: Sequence[Call], objective: Objective) -> Iterator[SimulatedCall]:
+def simulated(calls: Sequence[Call], objective: Objective) -> Iterator[SimulatedCall]:
+    """The same requests for the simulator, as conversations that are promised ``objective``."""
     for index, call in enumerate(calls):
         yield SimulatedCall(
             index=index,

@@ -36,18 +36,12 @@ VLLM_2024 = replace(
     source="times: 70 published points of dense models on NVIDIA GPUs (Argonne, dstack; 2024)",
 )
 
-SGLANG = Engine(
+SGLANG = replace(
+    VLLM,
     name="sglang",
     title="SGLang (CUDA graphs, overlap scheduler)",
-    since="2025",
-    layer_s=12e-6,
     step_s=1.0e-3,
-    sequence_s=7e-6,
-    request_s=20e-3,
-    utilisation=0.9,
-    other_bytes=1.3e9,
     block_tokens=1,
-    max_step_tokens=8192,
     source="as vllm; time of a step: 20 published points of one publisher (NVIDIA), which spread widely",
 )
 
