@@ -107,10 +107,16 @@ struct Kernels {
   // positions first_position .. last_position - 1 (multiples of 16, but for a last one at the sequence's end), causal, and no further back than
   // `window` positions, itself included (0: all). `queries`: bf16 [batch rows][heads][head_dim], scaled.
   // For each (row, head of the group): out[...][head_dim] fp32, the weighted sum of values, not yet divided; top and
-  // total: the largest score and the sum of exp(score - top). Scratch is the caller's: scratch_bytes().
+  // total: the largest score and the sum of exp(score - top); minus infinity and 0 where no position is seen. All three
+  // point to the first row's first head of the group; the next row is `heads` heads further. Whatever lies in the
+  // cache behind the sequence's end doesn't matter. Scratch is the caller's: scratch_bytes of it.
   void (*attend)(const Cache& cache, const Span& span, const bf16* queries, int heads, int kv_head, int first_row,
                  int last_row, int first_position, int last_position, int window, float* out, float* top,
                  float* total, void* scratch);
+  std::size_t (*scratch_bytes)(int rows, int group, int head_dim);
+  // Several ranges of one (row, head) as one: out[head_dim], divided. The next range is `heads` heads further.
+  void (*merge)(const float* outs, const float* tops, const float* totals, int ranges, int heads, int head_dim,
+                float* out);
 
   // ---- tokens
   // The first index of the largest of `count` numbers; -1 where one is NaN or the largest is infinite.
