@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace) -> dict[str, float | int | str]:
     after = limits(arguments.threads)
     limit = {name: max(before[name], after[name]) for name in before}
     drift = {f"{name}_before_over_after": round(before[name] / after[name], 2) for name in before}
-    kernel = choose_kernel("float32" if arguments.dtype == "float32" else "bfloat16")
+    kernel = choose_kernel("float32" if arguments.dtype == "fp32" else "bfloat16")
     kv_mb = KV_TOKENS * kv_bytes_per_token(config, config.kv_heads, kernel.compute) / 1e6
     return {
         "model": arguments.model,

@@ -88,7 +88,7 @@ def record(tmp_path: Path, change: Callable[[str], str] = str) -> Path:
         (["--engine", f"{ENGINE},seed=1.5"], "seed must be an integer, not '1.5'"),
         (["--engine", "sim:/nowhere/desk.toml"], "/nowhere/desk.toml"),
         (["--engine", ENGINE, "--tensor-parallel", "2"], "--tensor-parallel means nothing to a modelled machine"),
-        (["--engine", ENGINE, "--dtype", "float32"], "--dtype means nothing to a modelled machine"),
+        (["--engine", ENGINE, "--dtype", "fp32"], "--dtype means nothing to a modelled machine"),
         (["--engine", ENGINE, "--threads", "2"], "--threads means nothing to a modelled machine"),
         (["random:tiny", "--engine", ENGINE], "MODEL means nothing to a modelled machine"),
         (["--engine", "sim:h100-llama-8b", "--kv-tokens", "32"], "kv_tokens must be at least one block of 64"),

@@ -43,7 +43,7 @@ def serve(
     *,
     name: Annotated[str | None, Parameter(group=_MODEL)] = None,
     engine: Annotated[str | None, Parameter(group=_MODEL)] = None,
-    dtype: Annotated[Literal["auto", "bfloat16", "float32"], Parameter(group=_MODEL)] = "auto",
+    dtype: Annotated[Literal["auto", "bf16", "int8", "fp32"], Parameter(group=_MODEL)] = "auto",
     kv_tokens: Annotated[int | None, Parameter(group=_MODEL)] = None,
     context_tokens: Annotated[int | None, Parameter(group=_MODEL)] = None,
     threads: Annotated[int | None, Parameter(group=_MODEL)] = None,
@@ -82,7 +82,7 @@ def serve(
         that take as long as that machine's would. MACHINE is h100-llama-8b, another name of headway simulate --list, or
         FILE.toml; behind it may be ,speed=1,noise=0.05,seed=1.
     dtype
-        How weights are stored. auto is bfloat16.
+        How weights are stored. auto is bf16; int8 takes half the memory and is faster still, at a small loss of quality.
     kv_tokens
         Size of the KV cache in tokens; a quarter of the free memory if not given.
     context_tokens

@@ -22,7 +22,7 @@ from tests.engine.checkpoints import Checkpoint, make
 
 END_TIMEOUT_S = 20.0
 
-OPTIONS = EngineOptions(dtype="float32", kv_tokens=1024, block_size=4)
+OPTIONS = EngineOptions(dtype="fp32", kv_tokens=1024, block_size=4)
 
 
 @dataclass

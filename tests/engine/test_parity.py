@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from headway.engine import runner as runner_module
+from headway.engine import torch_model
 from headway.engine.linear import Kernel, PlainKernel, choose_kernel
 from headway.engine.options import EngineOptions
 from headway.engine.runner import ModelRunner
@@ -77,9 +77,7 @@ def test_two_ranks(
 
 
 @pytest.mark.parametrize(
-    ("kernel", "error_max"),
-    [(choose_kernel("bfloat16"), 1.0), (PlainKernel(torch.bfloat16), 2.0)],
-    ids=["chosen", "bfloat16-activations"],
+    "kernel", [choose_kernel("bfloat16"), PlainKernel(torch.bfloat16)], ids=["chosen", "bfloat16-activations"]
 )
 @pytest.mark.parametrize("family", FAMILIES)
 def test_bfloat16_is_as_close_as_transformers(
@@ -88,13 +86,15 @@ def test_bfloat16_is_as_close_as_transformers(
     monkeypatch: pytest.MonkeyPatch,
     family: str,
     kernel: Kernel,
-    error_max: float,
 ) -> None:
     """Log-probabilities err about as much, against fp32 on the same weights, as those of transformers in bf16.
 
-    Once with this processor's own kernel, and once with activations in bf16 too, as on processors that have it.
+    Once with this processor's own kernel, and once with activations in bf16 too, as on processors that have it. With
+    those they may err twice as much. That went by the name of the kernel at first, so the test failed on the first
+    processor with bf16 arithmetic that it met.
     """
-    monkeypatch.setattr(runner_module, "choose_kernel", lambda dtype: kernel)
+    error_max = 1.0 if kernel.compute == torch.float32 else 2.0
+    monkeypatch.setattr(torch_model, "choose_kernel", lambda dtype: kernel)
     convert(checkpoint(family).directory, tmp_path, torch.bfloat16)
     prompt = PROMPTS[2]
     exact = logits(tmp_path, prompt, torch.float32).log_softmax(dim=-1)

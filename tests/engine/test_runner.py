@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
-from headway.engine import runner as runner_module
+from headway.engine import loaded
 from headway.engine.kv_cache import available_bytes
 from headway.engine.options import EngineOptions, OptionError
 from headway.engine.runner import ModelRunner
@@ -68,7 +68,7 @@ def test_the_context_may_be_shortened() -> None:
 
 def test_the_cache_takes_its_share_of_memory() -> None:
     token_bytes = 2 * TINY.config.layers * TINY.config.kv_heads * TINY.config.head_dim * 4
-    options = EngineOptions(dtype="float32", kv_bytes_max=1 << 20)
+    options = EngineOptions(dtype="fp32", kv_bytes_max=1 << 20)
     assert ModelRunner(TINY, options).info.kv_blocks == (1 << 20) // (16 * token_bytes)
     assert available_bytes() > 0
     with pytest.raises(ModelError, match="a block of the KV cache takes"):
@@ -76,7 +76,7 @@ def test_the_cache_takes_its_share_of_memory() -> None:
 
 
 def test_weights_larger_than_the_memory_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner_module, "available_bytes", lambda: 400_000)
+    monkeypatch.setattr(loaded, "available_bytes", lambda: 400_000)
     with pytest.raises(ModelError, match=r"the weights take 0\.0 GB"):
         ModelRunner(TINY, OPTIONS)
 

@@ -23,7 +23,7 @@ from headway.models.source import resolve
 from headway.policy.plan import Chunk, Draw, ExecutorLost, StepPlan, StepResult
 from headway.policy.sampling import GREEDY, SamplingParams
 
-OPTIONS = EngineOptions(dtype="float32", kv_tokens=256, threads=1)
+OPTIONS = EngineOptions(dtype="fp32", kv_tokens=256, threads=1)
 PLAN = StepPlan(0, (Chunk("a", 0, (5, 6, 7), (0,), Draw(GREEDY, 0, 3)),))
 
 
@@ -161,7 +161,7 @@ def test_an_interrupted_start_leaves_no_process_behind() -> None:
 @pytest.mark.slow
 def test_the_cache_keeps_its_size_when_a_worker_comes_back() -> None:
     """The cache was sized anew from what memory was free at a restart; requests that had fitted were failed."""
-    executor = WorkerExecutor(resolve("random:tiny"), EngineOptions(dtype="float32", kv_bytes_max=1 << 20, threads=1))
+    executor = WorkerExecutor(resolve("random:tiny"), EngineOptions(dtype="fp32", kv_bytes_max=1 << 20, threads=1))
     try:
         info = executor.start()
         executor._options = replace(executor._options, kv_bytes_max=1 << 18)
@@ -172,7 +172,7 @@ def test_the_cache_keeps_its_size_when_a_worker_comes_back() -> None:
 
 @pytest.mark.slow
 def test_a_model_that_does_not_fit_is_refused_with_the_worker_s_own_words() -> None:
-    options = EngineOptions(dtype="float32", kv_bytes_max=1, threads=1)
+    options = EngineOptions(dtype="fp32", kv_bytes_max=1, threads=1)
     executor = WorkerExecutor(resolve("random:tiny"), options)
     with pytest.raises(ModelError, match="KV cache"):
         executor.start()

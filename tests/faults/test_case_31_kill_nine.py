@@ -66,7 +66,7 @@ def _wait_for_steps(server: RunningServer, steps: int) -> None:
 @pytest.mark.timeout(400)
 def test_case_31_kill_nine_twenty_times_under_thirty_two_streams() -> None:
     source = resolve("random:tiny")
-    executor = WorkerExecutor(source, EngineOptions(dtype="float32", kv_tokens=16384, threads=1))
+    executor = WorkerExecutor(source, EngineOptions(dtype="fp32", kv_tokens=16384, threads=1))
     config = ServeConfig(restart=RestartPolicy(delay_s=0.01, delay_max_s=0.1))
     with running_server(executor, config, load_text=lambda: Text.load(source)) as server:
         undisturbed = [_tokens(connection) for connection in [_start(server, n) for n in range(STREAMS)]]

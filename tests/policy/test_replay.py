@@ -65,7 +65,7 @@ def test_a_servers_run_is_replayed_plan_by_plan() -> None:
 
 @pytest.mark.slow
 def test_a_run_of_a_real_engine_is_replayed_plan_by_plan() -> None:
-    executor = WorkerExecutor(resolve("random:tiny"), EngineOptions(dtype="float32", kv_tokens=8192, threads=1))
+    executor = WorkerExecutor(resolve("random:tiny"), EngineOptions(dtype="fp32", kv_tokens=8192, threads=1))
     with running_server(executor, make_policy=headway) as server:
         recording = visited(server)
         assert recording.replay(build("headway")) > 50

@@ -10,9 +10,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from headway.engine.attention.interface import StepAttention
+from headway.engine.linear import Linear
+from headway.engine.norm import RmsNorm
 from headway.engine.parallel import Communicator
 from headway.engine.rope import Rotary, Rotation
 from headway.engine.weights import BlockWeights, DecoderWeights, Shard
+
+Block = BlockWeights[Linear, RmsNorm]
 
 
 class Decoder:
@@ -20,7 +24,7 @@ class Decoder:
 
     def __init__(
         self,
-        weights: DecoderWeights,
+        weights: DecoderWeights[Linear, RmsNorm],
         shard: Shard,
         communicator: Communicator,
     ) -> None:
@@ -50,7 +54,12 @@ class Decoder:
         return logits[:, : self._config.vocab_size].float()
 
     def _attend(
-        self, layer: int, block: BlockWeights, normed: Tensor, rotation: Rotation, attend: StepAttention
+        self,
+        layer: int,
+        block: Block,
+        normed: Tensor,
+        rotation: Rotation,
+        attend: StepAttention,
     ) -> Tensor:
         heads, turning = self._shard.heads, self._shard.heads + self._shard.kv_heads
         mixed = block.qkv(normed).view(normed.shape[0], -1, self._config.head_dim)
@@ -61,6 +70,6 @@ class Decoder:
         return attend(layer, mixed[:, :heads], mixed[:, heads:])
 
 
-def _feed_forward(block: BlockWeights, normed: Tensor) -> Tensor:
+def _feed_forward(block: Block, normed: Tensor) -> Tensor:
     gate, up = block.gate_up(normed).chunk(2, dim=-1)
     return block.down(functional.silu(gate).mul_(up))

@@ -5,11 +5,14 @@ Which form that is was measured: see ``docs/log.md``.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from headway.engine.norm import RmsNorm
 
 HALF_MAX = 65504.0
 """The largest fp16 number. No weight that anyone trains comes near it; a layer with a larger one stays in fp32."""
@@ -27,23 +30,26 @@ class Linear(Protocol):
         ...
 
 
-class Kernel(Protocol):
-    """A way to store and multiply weights. ``compute`` is the type of what goes in and comes out."""
+class Kernel(ABC):
+    """A way to store and multiply weights: a ``Packing`` for the decoder in torch.
 
-    @property
-    def name(self) -> str: ...
+    ``compute`` is the type of what goes in and comes out, ``storage`` that of tables that are only looked up in.
+    """
 
-    @property
-    def compute(self) -> torch.dtype: ...
+    name: str
+    compute: torch.dtype
+    storage: torch.dtype
+    pairs_up = True
 
-    @property
-    def storage(self) -> torch.dtype:
-        """The type of tables that are only looked up in."""
-        ...
-
+    @abstractmethod
     def pack(self, weight: Tensor, bias: Tensor | None) -> Linear:
         """``weight``: [outputs, inputs] in any float type. It may be kept, so it is not to be written afterwards."""
-        ...
+
+    def pack_gated(self, weight: Tensor, bias: Tensor | None) -> Linear:
+        return self.pack(weight, bias)
+
+    def norm(self, weight: Tensor, epsilon: float) -> RmsNorm:
+        return RmsNorm(weight, epsilon, self.compute)
 
 
 class PlainLinear:
@@ -55,7 +61,7 @@ class PlainLinear:
         return functional.linear(rows, self._weight, self._bias)
 
 
-class PlainKernel:
+class PlainKernel(Kernel):
     """One type throughout. In fp32 it is exact, at twice the memory traffic of the others."""
 
     def __init__(self, dtype: torch.dtype = torch.float32) -> None:
@@ -77,7 +83,7 @@ class HalfLinear:
         return product
 
 
-class HalfKernel:
+class HalfKernel(Kernel):
     """Weights as fp16, multiplied in fp32 (fbgemm): half the memory traffic on processors without bf16 arithmetic.
 
     A bf16 weight keeps all its bits in fp16, except below 6e-5, where the error is at most 3e-8.
@@ -108,7 +114,7 @@ class BrainLinear:
         return product
 
 
-class BrainKernel:
+class BrainKernel(Kernel):
     """bf16 weights and products, summed in fp32 (oneDNN), on processors that multiply bf16 themselves."""
 
     name = "bf16 weights and arithmetic (oneDNN)"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-Dtype = Literal["auto", "bfloat16", "float32"]
+Dtype = Literal["auto", "bf16", "int8", "fp32"]
 
 THREADS_MAX = 1024
 BLOCK_SIZE_MAX = 1024
@@ -17,7 +17,8 @@ class OptionError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineOptions:
-    """``dtype``: how weights are stored; "auto" is bfloat16, at half the memory and memory traffic of float32.
+    """``dtype``: how weights are stored; "auto" is bf16, at half the memory and memory traffic of fp32; int8 halves
+    them again and needs the compiled kernels.
 
     ``kv_tokens``: positions in the KV cache; None takes ``kv_memory_fraction`` of the memory that is free once the
     weights are loaded, but at most ``kv_bytes_max``, over all ranks. ``block_size``: positions in a cache block.

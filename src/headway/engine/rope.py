@@ -32,7 +32,7 @@ class Rotary:
     positions would take more memory than some models."""
 
     def __init__(self, config: RopeConfig, head_dim: int) -> None:
-        self._frequencies, scale = _frequencies(config, head_dim)
+        self._frequencies, scale = frequencies(config, head_dim)
         self._scale = torch.tensor(scale)
 
     def at(self, positions: Tensor) -> Rotation:
@@ -54,17 +54,17 @@ class Rotation:
             heads.copy_(values)
 
 
-def _frequencies(config: RopeConfig, head_dim: int) -> tuple[Tensor, float]:
+def frequencies(config: RopeConfig, head_dim: int) -> tuple[Tensor, float]:
     """Radians a position for each pair of dimensions (fp32, [head_dim / 2]), and the scale of cosine and sine."""
     steps = torch.arange(0, head_dim, 2, dtype=torch.int64).float() / head_dim
-    frequencies = 1.0 / (config.theta**steps)
+    plain = 1.0 / (config.theta**steps)
     if config.kind == "linear":
-        return frequencies / config.factor, 1.0
+        return plain / config.factor, 1.0
     if config.kind == "llama3":
-        return _llama3(config, frequencies), 1.0
+        return _llama3(config, plain), 1.0
     if config.kind == "yarn":
-        return _yarn(config, frequencies, head_dim), _yarn_scale(config)
-    return frequencies, 1.0
+        return _yarn(config, plain, head_dim), _yarn_scale(config)
+    return plain, 1.0
 
 
 def _llama3(config: RopeConfig, frequencies: Tensor) -> Tensor:

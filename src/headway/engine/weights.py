@@ -12,15 +12,13 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 from zlib import crc32
 
 import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from headway.engine.linear import Kernel, Linear
-from headway.engine.norm import RmsNorm
 from headway.engine.rope import pair_up
 from headway.models.checkpoint import read_tensors
 from headway.models.config import ModelConfig
@@ -33,30 +31,60 @@ RANDOM_DEVIATION = 0.02
 EVERYTHING = slice(None)
 
 
+Linear = TypeVar("Linear")
+Norm = TypeVar("Norm")
+LinearMade = TypeVar("LinearMade", covariant=True)
+NormMade = TypeVar("NormMade", covariant=True)
+
+
+class Packing(Protocol[LinearMade, NormMade]):
+    """What a kind of kernels makes of weights, once, when they are loaded. All weights may be kept, so they are not
+    written afterwards."""
+
+    @property
+    def storage(self) -> torch.dtype:
+        """The type of tables that are only looked up in."""
+        ...
+
+    @property
+    def pairs_up(self) -> bool:
+        """Whether the two dimensions that rotary positions turn are to lie side by side (``rope.pair_up``)."""
+        ...
+
+    def pack(self, weight: Tensor, bias: Tensor | None) -> LinearMade:
+        """``weight``: [outputs, inputs] in any float type."""
+        ...
+
+    def pack_gated(self, weight: Tensor, bias: Tensor | None) -> LinearMade:
+        """The same, of a gate's outputs and as many that it gates, one after the other."""
+        ...
+
+    def norm(self, weight: Tensor, epsilon: float) -> NormMade:
+        """``weight``: fp32, [size]."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
-class BlockWeights:
-    """One block. ``qkv`` gives queries, keys and values side by side, ``gate_up`` the two feed-forward halves.
+class BlockWeights(Generic[Linear, Norm]):
+    """One block. ``qkv`` gives queries, keys and values side by side, ``gate_up`` the two feed-forward halves."""
 
-    The dimensions of queries and keys are in the order of ``rope.pair_up``.
-    """
-
-    attention_norm: RmsNorm
+    attention_norm: Norm
     qkv: Linear
-    query_norm: RmsNorm | None
-    key_norm: RmsNorm | None
+    query_norm: Norm | None
+    key_norm: Norm | None
     output: Linear
-    feed_forward_norm: RmsNorm
+    feed_forward_norm: Norm
     gate_up: Linear
     down: Linear
 
 
 @dataclass(frozen=True, slots=True)
-class DecoderWeights:
+class DecoderWeights(Generic[Linear, Norm]):
     """``head`` gives this rank's share of the vocabulary, all ranks the same number of rows, the last ones padded."""
 
     embedding: Tensor
-    blocks: tuple[BlockWeights, ...]
-    final_norm: RmsNorm
+    blocks: tuple[BlockWeights[Linear, Norm], ...]
+    final_norm: Norm
     head: Linear
 
 
@@ -159,43 +187,47 @@ def return_freed_memory() -> None:
 
 
 def load_weights(
-    tensors: Tensors, shard: Shard, kernel: Kernel, progress: Callable[[float], None] | None = None
-) -> DecoderWeights:
+    tensors: Tensors, shard: Shard, packing: Packing[Linear, Norm], progress: Callable[[float], None] | None = None
+) -> DecoderWeights[Linear, Norm]:
     """Read, cut and pack everything, block by block. ``progress`` is told the share done."""
     config = shard.config
     blocks = []
     for layer in range(config.layers):
-        blocks.append(_load_block(_Reader(tensors, block_prefix(layer), kernel, config), shard))
+        blocks.append(_load_block(_Reader(tensors, block_prefix(layer), packing, config), shard))
         return_freed_memory()
         if progress is not None:
             progress((layer + 1) / (config.layers + 1))
-    reader = _Reader(tensors, "", kernel, config)
-    embedding = tensors.read(EMBEDDING).to(kernel.storage, copy=True)
+    reader = _Reader(tensors, "", packing, config)
+    embedding = tensors.read(EMBEDDING).to(packing.storage, copy=True)
     head = embedding[shard.vocabulary] if config.tied_embeddings else tensors.read(HEAD, shard.vocabulary)
     padding = shard.vocabulary.stop - shard.vocabulary.start - head.shape[0]
     if padding:
         head = torch.cat((head, head.new_zeros(padding, head.shape[1])))
-    packed_head = kernel.pack(head, None)
+    packed_head = packing.pack(head, None)
     return_freed_memory()
     return DecoderWeights(embedding, tuple(blocks), reader.norm(FINAL_NORM), packed_head)
 
 
-def _load_block(reader: _Reader, shard: Shard) -> BlockWeights:
+def _load_block(reader: _Reader[Linear, Norm], shard: Shard) -> BlockWeights[Linear, Norm]:
     config, intermediate = shard.config, shard.intermediate
-    qkv = (_Part("self_attn.q_proj", shard.query, True), _Part("self_attn.k_proj", shard.key, True))
+    qkv = (
+        _Part("self_attn.q_proj", shard.query, True),
+        _Part("self_attn.k_proj", shard.key, True),
+        _Part("self_attn.v_proj", shard.key),
+    )
+    gate_up = (_Part("mlp.gate_proj", intermediate), _Part("mlp.up_proj", intermediate))
+    pack, pack_gated = reader.packing.pack, reader.packing.pack_gated
     # Biases of layers whose outputs are summed over ranks are added once, by the first rank.
     adds_bias = shard.rank == 0
     return BlockWeights(
         attention_norm=reader.norm("input_layernorm.weight"),
-        qkv=reader.side_by_side((*qkv, _Part("self_attn.v_proj", shard.key)), biased=config.qkv_bias),
+        qkv=pack(*reader.side_by_side(qkv, biased=config.qkv_bias)),
         query_norm=reader.norm("self_attn.q_norm.weight", turns=True) if config.qk_norm else None,
         key_norm=reader.norm("self_attn.k_norm.weight", turns=True) if config.qk_norm else None,
-        output=reader.summed("self_attn.o_proj", shard.query, biased=config.output_bias and adds_bias),
+        output=pack(*reader.summed("self_attn.o_proj", shard.query, biased=config.output_bias and adds_bias)),
         feed_forward_norm=reader.norm("post_attention_layernorm.weight"),
-        gate_up=reader.side_by_side(
-            (_Part("mlp.gate_proj", intermediate), _Part("mlp.up_proj", intermediate)), biased=config.mlp_bias
-        ),
-        down=reader.summed("mlp.down_proj", intermediate, biased=config.mlp_bias and adds_bias),
+        gate_up=pack_gated(*reader.side_by_side(gate_up, biased=config.mlp_bias)),
+        down=pack(*reader.summed("mlp.down_proj", intermediate, biased=config.mlp_bias and adds_bias)),
     )
 
 
@@ -208,32 +240,30 @@ class _Part:
     turns: bool = False
 
 
-class _Reader:
+class _Reader(Generic[Linear, Norm]):
     """Reads the tensors of one block, by the names they have within it."""
 
-    def __init__(self, tensors: Tensors, prefix: str, kernel: Kernel, config: ModelConfig) -> None:
+    def __init__(self, tensors: Tensors, prefix: str, packing: Packing[Linear, Norm], config: ModelConfig) -> None:
+        self.packing = packing
         self._tensors = tensors
         self._prefix = prefix
-        self._kernel = kernel
         self._config = config
 
-    def norm(self, name: str, *, turns: bool = False) -> RmsNorm:
-        weight = self._read(name, turns=turns).float()
-        return RmsNorm(weight, self._config.norm_epsilon, self._kernel.compute)
+    def norm(self, name: str, *, turns: bool = False) -> Norm:
+        return self.packing.norm(self._read(name, turns=turns).float(), self._config.norm_epsilon)
 
-    def side_by_side(self, parts: tuple[_Part, ...], *, biased: bool) -> Linear:
-        """One layer out of several that read the same input, cut by output."""
+    def side_by_side(self, parts: tuple[_Part, ...], *, biased: bool) -> tuple[Tensor, Tensor | None]:
+        """Weight and bias of one layer out of several that read the same input, cut by output."""
 
         def joined(kind: str) -> Tensor:
             return torch.cat([self._read(f"{part.name}.{kind}", part.rows, turns=part.turns) for part in parts])
 
-        return self._kernel.pack(joined("weight"), joined("bias") if biased else None)
+        return joined("weight"), joined("bias") if biased else None
 
-    def summed(self, name: str, columns: slice, *, biased: bool) -> Linear:
-        """A layer cut by input: its outputs are a sum over ranks."""
-        weight = self._read(f"{name}.weight", columns=columns)
-        return self._kernel.pack(weight, self._read(f"{name}.bias") if biased else None)
+    def summed(self, name: str, columns: slice, *, biased: bool) -> tuple[Tensor, Tensor | None]:
+        """Those of a layer cut by input: its outputs are a sum over ranks."""
+        return self._read(f"{name}.weight", columns=columns), self._read(f"{name}.bias") if biased else None
 
     def _read(self, name: str, rows: slice = EVERYTHING, columns: slice = EVERYTHING, *, turns: bool = False) -> Tensor:
         tensor = self._tensors.read(self._prefix + name, rows, columns)
-        return pair_up(tensor, self._config.head_dim) if turns else tensor
+        return pair_up(tensor, self._config.head_dim) if turns and self.packing.pairs_up else tensor

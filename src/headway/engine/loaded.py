@@ -1,0 +1,59 @@
+"""What a loaded model does for the runner. Implementations: ``torch_model``, ``native_model``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from torch import Tensor
+
+from headway.engine.kv_cache import available_bytes
+from headway.engine.options import EngineOptions
+from headway.models.errors import ModelError
+from headway.models.source import ModelSource
+from headway.policy.plan import Chunk
+
+Progress = Callable[[str, float | None], None]
+"""Told what is going on, and how far it is (0 to 1, None when that isn't known)."""
+
+
+class LoadedModel(Protocol):
+    """One rank's weights and KV cache."""
+
+    @property
+    def kv_blocks(self) -> int: ...
+
+    @property
+    def kernels(self) -> str:
+        """What computes, in words, with the number of threads."""
+        ...
+
+    def forward(self, chunks: Sequence[Chunk]) -> Tensor:
+        """Logits (fp32, [draws, vocabulary]) after each chunk that has a draw, in order; the same on every rank.
+
+        The cache holds all tokens' keys and values afterwards. The tensor is valid until the next call.
+        """
+        ...
+
+
+def check_fits(source: ModelSource, weight_bytes: int) -> None:
+    """Raises ``ModelError`` if the weights are larger than the free memory: better than being killed on the way."""
+    available = available_bytes()
+    if weight_bytes > available:
+        raise ModelError(
+            f"{source.name}: the weights take {weight_bytes / 1e9:.1f} GB, only {available / 1e9:.1f} GB of memory "
+            "are free"
+        )
+
+
+def kv_blocks(source: ModelSource, options: EngineOptions, bytes_per_token: int, ranks: int = 1) -> int:
+    """How many blocks a rank's cache has. Raises ``ModelError`` if not even one fits."""
+    if options.kv_tokens is not None:
+        return options.kv_tokens // options.block_size
+    block_bytes = options.block_size * bytes_per_token
+    budget = min(int(available_bytes() * options.kv_memory_fraction), options.kv_bytes_max) // ranks
+    if budget < block_bytes:
+        raise ModelError(
+            f"{source.name}: a block of the KV cache takes {block_bytes} bytes, and only {budget} may be used for it"
+        )
+    return budget // block_bytes
