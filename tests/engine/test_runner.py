@@ -141,7 +141,7 @@ def test_blocks_of_a_failed_request_are_clean_for_the_next(poisoned: ModelRunner
 @pytest.mark.parametrize(
     ("values", "named"),
     [
-        ({"dtype": "int8"}, "dtype"),
+        ({"dtype": "int4"}, "dtype"),
         ({"block_size": 0}, "block_size"),
         ({"kv_tokens": 3}, "kv_tokens"),
         ({"threads": 0}, "threads"),
