@@ -8,9 +8,7 @@ of the profiles there are, the one of its name and year.
 from __future__ import annotations
 
 from benchmarks.article_case import Check, Scope, about, cut, model_on, static_batch_s
-from headway.plan.links import all_reduce
 from headway.plan.steady import decode_s, max_throughput
-from headway.plan.steptime import GpuMachine
 from headway.policy.stepshape import StepShape
 
 LEVEL = 0.25
@@ -101,7 +99,7 @@ def links(scope: Scope) -> list[Check]:
             cuts[tp, batch] = cut(decode_s(slow, batch, 544), decode_s(fast, batch, 544))
             checks.append(Check(name=f"cut of a step TP{tp} at {batch}", predicted=cuts[tp, batch]))
             if batch in (1, 64):
-                parts = communication_s(slow, batch), communication_s(fast, batch)
+                parts = slow.all_reduces_s(batch), fast.all_reduces_s(batch)
                 checks.append(Check(name=f"cut of communication TP{tp} at {batch}", predicted=cut(*parts)))
         shape = StepShape(1024, 1, 0, 1024 * 512.0)
         checks.append(
@@ -126,13 +124,6 @@ def max_rate(scope: Scope, gpu: str, tp: int, prompt: int, answer: int) -> float
     return max_throughput(
         model_on("llama-3.1-70b", gpu, scope.engine("trtllm-2024"), tp), prompt, answer
     ).output_tokens_s
-
-
-def communication_s(on: GpuMachine, tokens: int) -> float:
-    """Of one step of so many tokens: the all-reduces of all layers."""
-    setup = on.setup
-    one_s = setup.engine.all_reduce * all_reduce(setup.gpu, setup.tp).seconds(tokens * setup.model.hidden * 2.0)
-    return 2 * setup.model.layers * one_s
 
 
 def blackwell(scope: Scope) -> list[Check]:

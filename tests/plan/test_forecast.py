@@ -4,6 +4,7 @@ import pytest
 
 from headway.plan.bounds import bounds
 from headway.plan.candidate import Candidate, setups
+from headway.plan.engine import Calibration
 from headway.plan.forecast import Forecaster
 from headway.plan.load import Demand, read_demand
 from headway.plan.outcome import Rejected, Why
@@ -15,6 +16,7 @@ from headway.policy.stepshape import StepShape
 from headway.sim.hardware import HARDWARE
 from headway.simulate import scheduler_maker
 from tests.plan.fake_predictor import question
+from tests.plan.setups import setup
 
 H100 = HARDWARE["h100-llama-8b"]
 
@@ -120,6 +122,31 @@ def test_parts_of_a_step_add_up_and_follow_the_work(candidate: Candidate) -> Non
     assert resource(large, kv_peak=0.1, busy=0.9) == PREFILL
     assert resource(large, kv_peak=0.99, busy=0.9) == KV_MEMORY
     assert resource(large, kv_peak=0.1, busy=0.2) == LATENCY
+
+
+def test_an_engine_with_slow_all_reduces_spends_its_time_there() -> None:
+    """The share was told without the engine's own factor: half of what a step of an engine of 2024 took."""
+    on = machine(setup("llama-3.1-70b", gpu="a100-80-sxm", engine="vllm-2024", tp=8))
+    work = Work(decodes=4, context=500, prompt_tokens=2000, reads=2000 * 500)
+    share = parts(on, work)["all-reduce"]
+    assert share == pytest.approx(on.all_reduces_s(work.shape.tokens) / on.step_s(work.shape))
+
+
+def test_a_calibrated_step_has_the_same_parts_and_more_overhead() -> None:
+    """A factor stretched the reading of the KV cache alone, and seconds on top of a step were nowhere."""
+    work = Work(decodes=32, context=4000, prompt_tokens=0, reads=0)
+    plain = setup()
+    twice = replace(plain, calibration=Calibration(factor=2.0))
+    assert parts(machine(twice), work) == pytest.approx(parts(machine(plain), work))
+    on = machine(replace(plain, calibration=Calibration(step_s=0.003)))
+    assert parts(on, work)["overhead"] * on.step_s(work.shape) == pytest.approx(0.003 + on.overhead_s(32))
+
+
+def test_prompts_beside_decodes_are_no_reads_of_the_kv_cache() -> None:
+    """Without their context decodes were taken for prompt tokens, and the attention of prompts was told as reads."""
+    on = machine(setup())
+    shares = parts(on, Work(decodes=100, context=10, prompt_tokens=1000, reads=1000 * 8000))
+    assert shares["reading the KV cache"] < 0.01
 
 
 def test_a_set_up_is_screened_for_memory_for_the_promise_and_for_how_many_it_takes() -> None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from headway.plan.links import all_reduce
-from headway.plan.steptime import GpuMachine, distinct_experts
+from headway.plan.steptime import GpuMachine, distinct_experts, peak, prompt_tokens
 from headway.policy.stepshape import StepShape
 
 WEIGHTS, COMPUTE, KV_READS = "reading weights", "computing tokens", "reading the KV cache"
@@ -43,26 +42,23 @@ class Work:
 
 
 def parts(machine: GpuMachine, work: Work) -> dict[str, float]:
-    """Shares of the step's time that add up to 1, the largest first. Matrix products are shared out between reading
-    weights and computing in proportion to what either would take alone."""
-    shape, setup = work.shape, machine.setup
-    model, engine = setup.model, setup.engine
-    total_s = machine.step_s(shape) - setup.calibration.step_s
-    decodes = shape.sequences - (1 if shape.prefill_reads else 0)
+    """Shares of the step's time that add up to 1, the largest first. Matrix products, and what little moves beside
+    them, are shared out between reading weights and computing in proportion to what either would take alone. What a
+    calibration adds to every step is overhead."""
+    shape, calibration = work.shape, machine.setup.calibration
+    modelled_s = (machine.step_s(shape) - calibration.step_s) / calibration.factor
+    prompt = prompt_tokens(shape)
     seconds = {
-        KV_READS: total_s - (machine.step_s(replace(shape, decode_context=0)) - setup.calibration.step_s),
-        PROMPT_ATTENTION: machine.prefill_attention_s(shape.tokens - decodes, shape.prefill_reads)
-        if shape.prefill_reads
-        else 0.0,
-        ALL_REDUCE: 2 * model.layers * all_reduce(setup.gpu, setup.tp).seconds(shape.tokens * model.hidden * 2.0)
-        if setup.tp > 1
-        else 0.0,
-        OVERHEAD: engine.layer_s * model.layers + engine.step_s + engine.sequence_s * shape.sequences,
+        KV_READS: machine.kv_reads_s(shape),
+        PROMPT_ATTENTION: machine.prefill_attention_s(prompt, shape.prefill_reads) if prompt else 0.0,
+        ALL_REDUCE: machine.all_reduces_s(shape.tokens),
+        OVERHEAD: machine.overhead_s(shape.sequences),
     }
-    products_s = max(0.0, total_s / setup.calibration.factor - sum(seconds.values()))
+    products_s = max(0.0, modelled_s - sum(seconds.values()))
     weights_s, compute_s = _products(machine, shape.tokens)
     seconds[WEIGHTS] = products_s * weights_s / (weights_s + compute_s)
     seconds[COMPUTE] = products_s * compute_s / (weights_s + compute_s)
+    seconds[OVERHEAD] = max(0.0, seconds[OVERHEAD] + calibration.step_s / calibration.factor)
     whole_s = sum(seconds.values())
     return {name: value / whole_s for name, value in sorted(seconds.items(), key=lambda each: -each[1]) if value > 0.0}
 
@@ -70,15 +66,11 @@ def parts(machine: GpuMachine, work: Work) -> dict[str, float]:
 def _products(machine: GpuMachine, tokens: int) -> tuple[float, float]:
     """Seconds of reading the weights that ``tokens`` tokens touch, and of computing them, at the data sheet's rates."""
     setup = machine.setup
-    model, gpu = setup.model, setup.gpu
-    touched = 1.0
-    if model.experts is not None:
-        touched = distinct_experts(model.experts.count, model.experts.active, tokens) / model.experts.count
-    weights = model.weight_bytes(setup.precision, setup.tp)
-    dense = min(weights, model.active_parameters * setup.precision.bytes / setup.tp)
-    read = dense + (weights - dense) * touched
-    peak = gpu.peaks[setup.precision.computes_as]
-    return read / gpu.bandwidth, 2.0 * tokens * model.active_parameters / setup.tp / peak
+    model, experts = setup.model, setup.model.experts
+    touched = distinct_experts(experts.count, experts.active, tokens) if experts is not None else 0.0
+    read = sum(each.count * each.weights * (touched if each.experts else 1.0) for each in model.matrices(setup.tp))
+    operations = 2.0 * tokens * model.active_parameters / setup.tp
+    return read * setup.precision.bytes / setup.gpu.bandwidth, operations / peak(setup.gpu, setup.precision)
 
 
 def resource(shares: Mapping[str, float], *, kv_peak: float, busy: float) -> str:

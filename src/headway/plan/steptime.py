@@ -91,6 +91,14 @@ def distinct_experts(count: int, active: int, tokens: float) -> float:
     return count * (1.0 - math.pow(1.0 - active / count, tokens))
 
 
+def prompt_tokens(shape: StepShape) -> int:
+    """Of a step's tokens, those of prompts. Prompts beside decodes count as one chunk: a step's features don't say how
+    many there are."""
+    if not shape.prefill_reads:
+        return 0
+    return shape.tokens - (shape.sequences - 1 if shape.decode_context else 0)
+
+
 @dataclass(slots=True)
 class GpuMachine:
     """A replica as a simulator's hardware (``sim.hardware.Hardware``). Build it with ``machine``."""
@@ -157,8 +165,10 @@ class GpuMachine:
         if sequences_s is None:
             sequences_s = self._sequences(shape.sequences)
         seconds = tokens_s + sequences_s + self._context_s * shape.decode_context
-        if self._windows or shape.prefill_reads:
-            seconds += self._rest(shape)
+        if self._windows:
+            seconds += self._windowed_s(shape)
+        if shape.prefill_reads:
+            seconds += self.prefill_attention_s(prompt_tokens(shape), shape.prefill_reads)
         calibration = self.setup.calibration
         return calibration.step_s + calibration.factor * seconds
 
@@ -185,15 +195,23 @@ class GpuMachine:
         found = self._sequences_s[sequences] = self.head_s(sequences) + self.setup.engine.sequence_s * sequences
         return found
 
-    def _rest(self, shape: StepShape) -> float:
-        """Windowed decodes, which read no more than their window, and attention of prompts."""
-        prompts = 1 if shape.prefill_reads else 0
-        decodes = shape.sequences - prompts if shape.decode_context else 0
-        context = shape.decode_context / max(1, decodes)
-        seconds = sum(each_s * decodes * min(context, positions) for each_s, positions in self._windows)
-        if prompts:
-            seconds += self.prefill_attention_s(shape.tokens - decodes, shape.prefill_reads)
-        return seconds
+    def _windowed_s(self, shape: StepShape) -> float:
+        """Decodes of layers with a window, which read no more than that."""
+        decodes = shape.tokens - prompt_tokens(shape)
+        if not decodes:
+            return 0.0
+        context = shape.decode_context / decodes
+        return sum(each_s * decodes * min(context, positions) for each_s, positions in self._windows)
+
+    def kv_reads_s(self, shape: StepShape) -> float:
+        """Decodes that read their own context from the KV cache."""
+        return self._context_s * shape.decode_context + self._windowed_s(shape)
+
+    def overhead_s(self, sequences: int) -> float:
+        """What no faster GPU would shorten much: the host's share, and the start of attention kernels."""
+        engine = self.setup.engine
+        host_s = engine.layer_s * self.setup.model.layers + engine.step_s + engine.sequence_s * sequences
+        return host_s + self._attention_start_s
 
     def layers_s(self, tokens: int) -> float:
         """All layers for ``tokens`` tokens, without attention and the output head."""
