@@ -85,6 +85,7 @@ MEASURED: dict[str, dict[Precision, tuple[float, float, float]]] = {
     "h100-sxm": {Precision.BF16: (3.7e-6, 0.816, 3.17), Precision.FP8: (6.6e-6, 0.504, 1.05)},
     "h200-sxm": {Precision.BF16: (4.0e-6, 0.82, 3.3), Precision.FP8: (7.0e-6, 0.526, 1.0)},
     "b200-sxm": {Precision.BF16: (3.6e-6, 0.718, 2.7), Precision.FP8: (7.0e-6, 0.425, 1.17)},
+    "l40s": {Precision.FP8: (2.5e-6, 0.535, 1.1)},
 }
 """Start, computing share and exponent, fitted on aiconfigurator's measured products (Apache-2.0, 2026-08)."""
 

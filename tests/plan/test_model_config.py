@@ -94,6 +94,20 @@ def test_falcon_shares_kv_heads_in_three_ways(values: dict[str, object], kv_head
     assert read_model({**base, "vocab_size": 1000, **values}, "my-model").kv_heads == kv_heads
 
 
+@pytest.mark.parametrize(
+    ("values", "all_reduces"),
+    [
+        ({}, 1),
+        ({"parallel_attn": False}, 2),
+        ({"parallel_attn": False, "new_decoder_architecture": True, "num_kv_heads": 2}, 1),
+    ],
+)
+def test_falcon_adds_up_attention_and_feed_forward_together(values: dict[str, object], all_reduces: int) -> None:
+    base = {"model_type": "falcon", "num_hidden_layers": 4, "hidden_size": 256, "num_attention_heads": 8}
+    assert read_model(base | {"vocab_size": 1000} | values, "f").all_reduces == all_reduces
+    assert read_model(LLAMA, "l").all_reduces == 2
+
+
 def test_mpt_keeps_kv_heads_inside() -> None:
     values = {"model_type": "mpt", "n_layers": 4, "d_model": 256, "n_heads": 8, "vocab_size": 1000}
     assert read_model({**values, "attn_config": {"kv_n_heads": 2}}, "my-model").kv_heads == 2

@@ -131,6 +131,7 @@ def _read(values: Mapping[str, object], name: str) -> ModelShape:
         windows=_windows(reader, kind, layers, context),
         experts=experts,
         latent=latent,
+        all_reduces=1 if _is_parallel(reader, kind) else 2,
         source=f"config.json of {name}",
         assumed=family.assumed,
     )
@@ -187,6 +188,13 @@ def _kv_heads(reader: _Reader, kind: str, heads: int) -> int:
         inner = section if isinstance(section, Mapping) else {}
         return _divides(_Reader(inner, reader.name).size(("kv_n_heads",), heads), heads, reader.name)
     return _divides(reader.size(KV_HEADS, heads), heads, reader.name)
+
+
+def _is_parallel(reader: _Reader, kind: str) -> bool:
+    """Whether attention and feed-forward of a layer share one all-reduce, as vLLM and TensorRT-LLM do it for Falcon.
+    Other families with such layers (GPT-J, GPT-NeoX, Phi, Cohere) have two there all the same."""
+    flag = reader.fields.flag
+    return kind == "falcon" and (flag("new_decoder_architecture", False) or flag("parallel_attn", True))
 
 
 def _divides(kv_heads: int, heads: int, name: str) -> int:

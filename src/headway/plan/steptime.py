@@ -2,7 +2,7 @@
 
 A step holds decodes and chunks of prompts. All its tokens pass the layers' matrix products together; each decode reads
 its own context from the KV cache; the tokens of a prompt attend to those before them; GPUs of one replica add up their
-results twice a layer; and the engine adds a constant time per layer, per step and per sequence.
+results, twice a layer in most models; and the engine adds a constant time per layer, per step and per sequence.
 """
 
 from __future__ import annotations
@@ -222,9 +222,10 @@ class GpuMachine:
         return seconds + self.all_reduces_s(tokens)
 
     def all_reduces_s(self, tokens: int) -> float:
-        """Two in each layer."""
-        size = tokens * self.setup.model.hidden * 2.0
-        return 2 * self.setup.model.layers * self._reduce_factor * self._all_reduce.seconds(size)
+        """Of all layers, with results in bf16."""
+        model = self.setup.model
+        each_s = self._reduce_factor * self._all_reduce.seconds(tokens * model.hidden * 2.0)
+        return model.all_reduces * model.layers * each_s
 
     def product_s(self, matrix: Matrix, tokens: int) -> float:
         """Of one layer."""
