@@ -60,7 +60,8 @@ class ModelShape:
     """A decoder-only transformer. ``ffn_matrices``: 3 with a gate, 2 without. ``windows``: layers that see only their
     last so many positions, as (layers, positions). Tensor-parallel sizes beyond ``kv_heads`` repeat KV heads.
     ``all_reduces``: results that the GPUs of a replica add up in each layer; one where attention and feed-forward run
-    side by side and engines add theirs first. ``assumed``: what of it is planned as something else, empty for nothing."""
+    side by side and engines add theirs first. ``assumed``: what of it is planned as something else, empty for nothing.
+    """
 
     name: str
     layers: int
