@@ -35,9 +35,9 @@ clients: $(READY)  ## try the openai 2.x client and LiteLLM, in a virtual enviro
 	@$(BIN)/python tools/check_clients.py
 
 clean:  ## remove the virtual environment and caches
-	rm -rf $(VENV) .venv-* build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-* build dist src/headway/engine/_native.*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml constraints.txt $(wildcard native/*.* native/cmake/CMakeLists.txt)
 	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit("Headway needs Python 3.11 or newer; $(PYTHON) is %d.%d. Say which one: make PYTHON=python3.12" % v[:2])'
 	@echo "Setting up $(VENV): a minute or two, once."
 	@$(PYTHON) -m venv $(VENV)
