@@ -5,10 +5,11 @@
 namespace headway::avx512 {
 
 double dot_all(Format format, long rounds, float* out) {
-  constexpr int SUMS = 24;  // enough to hide the latency of one
+  constexpr int SUMS = 24;  // enough to hide the latency of one; all loops over them unrolled, or they lie in memory
   constexpr int LANES = 16;
   if (format == Format::BF16) {
     __m512 sums[SUMS];
+#pragma GCC unroll 24
     for (auto& sum : sums) sum = _mm512_setzero_ps();
     __m512bh values = (__m512bh)_mm512_set1_epi16(0x3c00);
     for (long round = 0; round < rounds; ++round) {
@@ -17,11 +18,13 @@ double dot_all(Format format, long rounds, float* out) {
       for (auto& sum : sums) sum = _mm512_dpbf16_ps(sum, values, values);
     }
     __m512 total = _mm512_setzero_ps();
+#pragma GCC unroll 24
     for (const auto& sum : sums) total = _mm512_add_ps(total, sum);
     *out = _mm512_reduce_add_ps(total);
     return double(rounds) * SUMS * LANES * 2 * 2;
   }
   __m512i sums[SUMS];
+#pragma GCC unroll 24
   for (auto& sum : sums) sum = _mm512_setzero_si512();
   __m512i values = _mm512_set1_epi8(1);
   for (long round = 0; round < rounds; ++round) {
@@ -30,6 +33,7 @@ double dot_all(Format format, long rounds, float* out) {
     for (auto& sum : sums) sum = _mm512_dpbusd_epi32(sum, values, values);
   }
   __m512i total = _mm512_setzero_si512();
+#pragma GCC unroll 24
   for (const auto& sum : sums) total = _mm512_add_epi32(total, sum);
   *out = float(_mm512_reduce_add_epi32(total));
   return double(rounds) * SUMS * LANES * 4 * 2;
