@@ -5,12 +5,14 @@
 namespace headway::avx512 {
 
 double dot_all(Format format, long rounds, float* out) {
-  constexpr int SUMS = 24;  // enough to hide the latency of one; all loops over them unrolled, or they lie in memory
+  // Enough to hide the latency of one. All loops over them are unrolled, or they would lie in memory; and they begin
+  // differently, or they would be one.
+  constexpr int SUMS = 24;
   constexpr int LANES = 16;
   if (format == Format::BF16) {
     __m512 sums[SUMS];
 #pragma GCC unroll 24
-    for (auto& sum : sums) sum = _mm512_setzero_ps();
+    for (int index = 0; index < SUMS; ++index) sums[index] = _mm512_set1_ps(float(index));
     __m512bh values = (__m512bh)_mm512_set1_epi16(0x3c00);
     for (long round = 0; round < rounds; ++round) {
       asm volatile("" : "+v"(values));  // so that nothing is moved out of the loop
@@ -25,7 +27,7 @@ double dot_all(Format format, long rounds, float* out) {
   }
   __m512i sums[SUMS];
 #pragma GCC unroll 24
-  for (auto& sum : sums) sum = _mm512_setzero_si512();
+  for (int index = 0; index < SUMS; ++index) sums[index] = _mm512_set1_epi32(index);
   __m512i values = _mm512_set1_epi8(1);
   for (long round = 0; round < rounds; ++round) {
     asm volatile("" : "+v"(values));
