@@ -14,6 +14,7 @@ using bf16 = std::uint16_t;  // the upper half of a float
 inline constexpr int PANEL = 32;  // outputs of a linear layer that are packed together
 inline constexpr int HALF_PANEL = PANEL / 2;
 inline constexpr int LANE = 16;  // positions of the KV cache that are packed together; a block has a multiple of them
+inline constexpr int RANGE = 512;  // positions whose attention is summed up by itself, whoever asks for how many
 
 enum class Format : int { BF16 = 0, INT8 = 1 };
 
@@ -73,6 +74,15 @@ struct Cache {
   int head_dim;  // even
 };
 
+// Which tokens can be drawn, and how likely. Each filter is a least probability: tokens exactly as likely as the last
+// one kept are kept too. `top_p` is a share of what `top_k` leaves.
+struct Rules {
+  float temperature;  // above 0
+  int top_k;          // at least 1; as many as there are tokens, or more: all
+  double top_p;       // 1 or more: all
+  float min_p;        // a share of the largest probability
+};
+
 // A processor's kernels.
 struct Kernels {
   const char* name;
@@ -104,8 +114,9 @@ struct Kernels {
 
   // ---- attention
   // Queries `first_row .. last_row - 1` of `span` (counted within it), all query heads of key/value head `kv_head`, over
-  // positions first_position .. last_position - 1 (multiples of 16, but for a last one at the sequence's end), causal, and no further back than
-  // `window` positions, itself included (0: all). `queries`: bf16 [batch rows][heads][head_dim], scaled.
+  // positions first_position .. last_position - 1 (the first a multiple of RANGE, the last as well or the sequence's
+  // end), causal, and no further back than `window` positions, itself included (0: all). `queries`: bf16
+  // [batch rows][heads][head_dim], scaled.
   // For each (row, head of the group): out[...][head_dim] fp32, the weighted sum of values, not yet divided; top and
   // total: the largest score and the sum of exp(score - top); minus infinity and 0 where no position is seen. All three
   // point to the first row's first head of the group; the next row is `heads` heads further. Whatever lies in the
@@ -115,12 +126,17 @@ struct Kernels {
                  float* total, void* scratch);
   std::size_t (*scratch_bytes)(int rows, int group, int head_dim);
   // Several ranges of one (row, head) as one: out[head_dim], divided. The next range is `heads` heads further.
+  // The same bits as from one range that spans them all.
   void (*merge)(const float* outs, const float* tops, const float* totals, int ranges, int heads, int head_dim,
                 float* out);
 
   // ---- tokens
   // The first index of the largest of `count` numbers; -1 where one is NaN or the largest is infinite.
   int (*largest)(const float* values, int count);
+  // One of `count` tokens, drawn by `rules` at `number`, in [0, 1): the first at which the cumulative probability, in
+  // the order of tokens, exceeds the number times its total. -1 where `largest` says so, or where the largest logit over
+  // the temperature is infinite. Scratch: 2 * count floats.
+  int (*sample)(const float* logits, int count, const Rules& rules, double number, float* scratch);
 };
 
 // The best kernels for this processor, or those called `name` ("avx512", "avx2", "portable"); null if it can't run them.

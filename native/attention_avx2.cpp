@@ -1,0 +1,2 @@
+#define HEADWAY_ISA avx2
+#include "attention.inc"

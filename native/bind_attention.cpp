@@ -1,0 +1,55 @@
+// The paged cache, and attention over it, one call of the kernels at a time.
+#include <nanobind/stl/string.h>
+
+#include <vector>
+
+#include "bind.h"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace headway {
+namespace {
+
+void attend(const std::string& name, const Cache& cache, const Span& span, Address queries, int heads, int kv_head,
+            int first_row, int last_row, int first_position, int last_position, int window, Address out, Address top,
+            Address total) {
+  const Kernels& kernels = kernels_named(name);
+  std::vector<std::uint8_t> scratch(
+      kernels.scratch_bytes(last_row - first_row, heads / cache.heads, cache.head_dim));
+  kernels.attend(cache, span, at<const bf16>(queries), heads, kv_head, first_row, last_row, first_position,
+                 last_position, window, at<float>(out), at<float>(top), at<float>(total), scratch.data());
+}
+
+void merge(const std::string& name, Address outs, Address tops, Address totals, int ranges, int heads, int head_dim,
+           Address out) {
+  kernels_named(name).merge(at<const float>(outs), at<const float>(tops), at<const float>(totals), ranges, heads,
+                            head_dim, at<float>(out));
+}
+
+}  // namespace
+
+void bind_attention(nb::module_& module) {
+  nb::class_<Cache>(module, "Cache")
+      .def(
+          "__init__",
+          [](Cache* self, Address keys, Address values, int block_size, int heads, int head_dim) {
+            new (self) Cache{at<bf16>(keys), at<bf16>(values), block_size, heads, head_dim};
+          },
+          nb::kw_only(), "keys"_a, "values"_a, "block_size"_a, "heads"_a, "head_dim"_a);
+  nb::class_<Span>(module, "Span")
+      .def(
+          "__init__",
+          [](Span* self, int row, int count, int start, Address blocks) {
+            new (self) Span{row, count, start, at<const std::int32_t>(blocks)};
+          },
+          "row"_a, "count"_a, "start"_a, "blocks"_a);
+  const auto free = nb::call_guard<nb::gil_scoped_release>();
+  module.def("attend", &attend, nb::kw_only(), "kernels"_a, "cache"_a, "span"_a, "queries"_a, "heads"_a, "kv_head"_a,
+             "first_row"_a, "last_row"_a, "first_position"_a, "last_position"_a, "window"_a, "out"_a, "top"_a,
+             "total"_a, free);
+  module.def("merge", &merge, nb::kw_only(), "kernels"_a, "outs"_a, "tops"_a, "totals"_a, "ranges"_a, "heads"_a,
+             "head_dim"_a, "out"_a, free);
+}
+
+}  // namespace headway

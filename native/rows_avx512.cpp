@@ -1,0 +1,2 @@
+#define HEADWAY_ISA avx512
+#include "rows.inc"

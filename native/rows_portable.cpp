@@ -1,0 +1,2 @@
+#define HEADWAY_ISA portable
+#include "rows.inc"
