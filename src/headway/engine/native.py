@@ -94,7 +94,7 @@ def available() -> tuple[str, ...]:
 
 
 def make_pool(threads: int, cpus: tuple[int, ...] = ()) -> _native.Pool:
-    """A team of ``threads``, the caller among them. Each of the others stays on its place in ``cpus``, if it has one."""
+    """A team of ``threads``, the caller among them. The others stay on their places in ``cpus``, if any."""
     if threads < 1:
         raise ValueError(f"a pool needs at least one thread, not {threads}")
     pool: _native.Pool = load().Pool(threads, list(cpus))
