@@ -54,6 +54,22 @@ def memory_mb(process_id: int) -> dict[str, float]:
     }
 
 
+def cpu_s(process_id: int) -> float:
+    """Processor time so far of a process and all below it that still run."""
+    import psutil
+
+    process = psutil.Process(process_id)
+    return sum(sum(each.cpu_times()[:2]) for each in (process, *process.children(recursive=True)))
+
+
+def busy_s() -> float:
+    """Processor time so far of all that the machine did."""
+    import psutil
+
+    times = psutil.cpu_times()
+    return float(sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0))
+
+
 def _best(work: Callable[[], object], repeats: int) -> float:
     work()
     best = float("inf")

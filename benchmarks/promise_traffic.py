@@ -34,11 +34,13 @@ OUTPUT = Lengths(32, 0.5, 8, 96)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Traffic:
-    """``headers`` go with every request: the promise, where it is not that of the tier."""
+    """``tier`` and ``headers`` go with every request: what it is promised. Not for servers that know no promises."""
 
     vocab_size: int
-    tier: str
+    tier: str | None
     headers: Mapping[str, str]
+    prompt: Lengths = PROMPT
+    output: Lengths = OUTPUT
 
     def schedule(self, process: str, rate: float, seconds: float, seed: int) -> list[Call]:
         """The calls of one point. The seed decides lengths and tokens as well as times."""
@@ -47,7 +49,7 @@ class Traffic:
         return [replace(self.call(rng), at_s=at_s) for at_s in times]
 
     def call(self, rng: random.Random) -> Call:
-        prompt_tokens, output_tokens = PROMPT.draw(rng), OUTPUT.draw(rng)
+        prompt_tokens, output_tokens = self.prompt.draw(rng), self.output.draw(rng)
         return Call(
             prompt=tuple(rng.randrange(self.vocab_size) for _ in range(prompt_tokens)),
             prompt_tokens=prompt_tokens,

@@ -174,6 +174,12 @@ def test_parameters_are_counted_as_the_tensors_are(shape: str) -> None:
 
 def test_shapes_are_those_of_the_models() -> None:
     millions = {shape: round(shape_config(shape).parameters / 1e6) for shape in SHAPES if shape != "tiny"}
-    assert millions == {"smollm2-135m": 135, "qwen2.5-0.5b": 494, "llama-3.2-1b": 1236, "llama-3.1-8b": 8030}
+    assert millions == {
+        "smollm2-135m": 135,
+        "llama-320m": 321,
+        "qwen2.5-0.5b": 494,
+        "llama-3.2-1b": 1236,
+        "llama-3.1-8b": 8030,
+    }
     with pytest.raises(ModelError, match="unknown shape"):
         shape_config("gpt-5")

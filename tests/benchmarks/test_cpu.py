@@ -1,0 +1,166 @@
+"""Comparing CPU servers: how peers are started, and how they are loaded."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from benchmarks import cpu, cpu_peers
+from benchmarks.cpu_figures import Figures
+from benchmarks.cpu_load import Point, offer, run_point, traffic
+from benchmarks.cpu_peers import Model, entries, parse_peer, read_peers, running
+from headway.bench.launch import end
+from headway.models.shapes import shape_config
+from headway.policy.slo import CONVERSATIONAL, Objective
+
+TINY = Model("tiny", "random:tiny", None, shape_config("tiny"))
+
+
+# ---- servers ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_command_gets_its_port_checkpoint_and_shape(tmp_path: Path) -> None:
+    entry = parse_peer("other-bf16=env A=1 serve '{checkpoint}/m.bin' --port {port} -t {threads} --name {shape}")
+    model = Model("tiny", str(tmp_path), tmp_path, TINY.config)
+    words = ["env", "A=1", "serve", f"{tmp_path}/m.bin", "--port", "81", "-t", "2", "--name", "tiny"]
+    assert entry.words(model, 81, 2) == words
+
+
+def test_a_command_with_a_checkpoint_needs_one() -> None:
+    with pytest.raises(ValueError, match="--checkpoint tiny=FOLDER"):
+        parse_peer("other-bf16=serve {checkpoint} {port}").words(TINY, 81, 2)
+
+
+@pytest.mark.parametrize(
+    "text", ["other-bf16", "=x {port}", "other-bf16=serve", "other-bf16=x {port} {home}", "other=x {port}"]
+)
+def test_what_is_no_peer_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"a peer is NAME=COMMAND|a command has|a name ends in its precision"):
+        parse_peer(text)
+
+
+def test_peers_are_read_from_a_file(tmp_path: Path) -> None:
+    (tmp_path / "peers").write_text("# of this machine\n\nllama.cpp-q8_0 = serve {port}\n")
+    (entry,) = read_peers(tmp_path / "peers")
+    assert (entry.name, entry.command, entry.precision) == ("llama.cpp-q8_0", "serve {port}", "int8")
+
+
+def parsed(*words: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    cpu.add_arguments(parser)
+    return parser.parse_args(words)
+
+
+def test_servers_can_be_picked_and_a_strange_one_is_named() -> None:
+    peer = ("--peer", "vllm-bf16=x {port}")
+    assert [each.name for each in entries(parsed(*peer))] == ["headway-bf16", "headway-int8", "vllm-bf16"]
+    assert [each.name for each in entries(parsed(*peer, "--servers", "vllm-bf16"))] == ["vllm-bf16"]
+    with pytest.raises(SystemExit, match="there is no sglang"):
+        entries(parsed("--servers", "sglang"))
+
+
+def test_a_peer_that_does_not_start_is_left_out_with_its_reason(tmp_path: Path) -> None:
+    arguments = parsed()
+    figures: Figures = {}
+    known = [
+        parse_peer("gone-bf16=/nowhere/serve {port}"),
+        parse_peer(f"over-bf16={sys.executable} -c 'raise SystemExit(3)' {{port}}"),
+        parse_peer("late-bf16=x {port} {checkpoint}"),
+    ]
+    with contextlib.ExitStack() as stack:
+        assert cpu.start(stack, known, TINY, arguments, figures) == {}
+    assert "/nowhere/serve could not be started" in str(figures["tiny_gone-bf16_left_out"])
+    assert "ended with status 3" in str(figures["tiny_over-bf16_left_out"])
+    assert "--checkpoint tiny=FOLDER" in str(figures["tiny_late-bf16_left_out"])
+
+
+PARENT = """
+import subprocess, sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+open(sys.argv[2], "w").write(str(child.pid))
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"""
+
+
+def test_nothing_is_left_of_a_peer_that_does_not_end_its_own_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cpu_peers, "END_S", 0.5)
+    program, child = tmp_path / "server.py", tmp_path / "child"
+    program.write_text(PARENT)
+    entry = parse_peer(f"other-bf16={sys.executable} {program} {{port}} {child}")
+    with running(entry, TINY, threads=1, kv_tokens=64, logs=tmp_path) as server:
+        assert server.process.poll() is None
+    left = psutil.pid_exists(pid := int(child.read_text())) and psutil.Process(pid).status()
+    assert left in (False, psutil.STATUS_ZOMBIE)
+
+
+# ---- loads -----------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def paced(first_s: float) -> Iterator[int]:
+    """A server with a token every 5 ms; its port."""
+    command = [sys.executable, "-m", "benchmarks.stream_server", "--gap", "0.005", "--first", str(first_s)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        yield int(process.stdout.readline())
+    finally:
+        end(process)
+        process.stdout.close()
+
+
+def test_a_closed_loop_counts_tokens_and_events() -> None:
+    point = Point(streams=2, prompt_tokens=4, output_tokens=6, requests=5)
+    with paced(0.05) as port:
+        values = run_point(port, point, point.calls(500, 1, has_promises=False))
+    assert values["events_per_token"] == 1.0
+    assert values["ttft_ms"] >= 50.0
+    assert 0.0 < values["output_tok_s"] <= 2 * 6 / 0.05
+
+
+def test_no_two_prompts_are_alike_and_all_servers_get_the_same() -> None:
+    point, other = (Point(streams=each, prompt_tokens=8, output_tokens=2, requests=4) for each in (1, 2))
+    calls = [*point.calls(500, 1, has_promises=True), *other.calls(500, 1, has_promises=True)]
+    assert len({each.prompt for each in calls}) == 8
+    assert [each.prompt for each in point.calls(500, 1, has_promises=False)] == [each.prompt for each in calls[:4]]
+    assert {each.tier for each in calls} == {"flex"}
+
+
+@pytest.mark.parametrize(("whole", "is_whole"), [(False, False), (True, True)])
+def test_a_window_that_is_lost_ends_early_unless_goodput_is_asked_for(whole: bool, is_whole: bool) -> None:
+    objective = Objective(ttft_s=0.05, itl_s=1.0)
+    calls = traffic(500, objective, has_promises=False).schedule("poisson", 20.0, 1.5, 1)
+    with paced(0.1) as port:
+        offered = offer(port, 20.0, calls, objective, 1.5, whole=whole)
+    assert offered.is_whole is is_whole
+    assert not offered.is_kept
+    assert (offered.verdict.offered == len(calls)) is is_whole
+
+
+def test_a_window_that_is_kept_goes_to_its_end() -> None:
+    objective = Objective(ttft_s=5.0, itl_s=5.0)
+    calls = traffic(500, objective, has_promises=False).schedule("poisson", 20.0, 1.0, 1)
+    with paced(0.0) as port:
+        offered = offer(port, 20.0, calls, objective, 1.0, whole=False)
+    assert offered.is_kept
+    assert offered.verdict.in_slo == len(calls)
+
+
+def test_only_who_keeps_promises_is_told_which() -> None:
+    told, untold = (traffic(500, CONVERSATIONAL.objective, has_promises=each) for each in (True, False))
+    assert (told.tier, told.headers) == ("priority", {"x-slo-ttft-ms": "300", "x-slo-itl-ms": "100"})
+    assert (untold.tier, untold.headers) == (None, {})
