@@ -10,12 +10,15 @@ import time
 
 import torch
 
+from headway.engine import native
 from headway.engine.loaded import LoadedModel, Progress
+from headway.engine.native_model import LANE, NativeModel
 from headway.engine.options import EngineOptions
 from headway.engine.parallel import Alone, Communicator
 from headway.engine.sampling import draw
 from headway.engine.torch_model import TorchModel
 from headway.engine.weights import CheckpointTensors, RandomTensors
+from headway.models.errors import ModelError
 from headway.models.source import ModelSource
 from headway.policy.plan import ExecutorInfo, StepPlan, StepResult
 
@@ -90,4 +93,19 @@ def _load(source: ModelSource, options: EngineOptions, communicator: Communicato
         else CheckpointTensors(source.path, source.config)
     )
     tell("loading weights", 0.0)
+    reason = _why_not_native(options, communicator)
+    if reason is None:
+        return NativeModel(source, tensors, options, tell)
+    if options.dtype == "int8":
+        raise ModelError(f"--dtype int8 needs the compiled kernels: {reason}")
     return TorchModel(source, tensors, options, communicator, tell)
+
+
+def _why_not_native(options: EngineOptions, communicator: Communicator) -> str | None:
+    if options.dtype == "fp32":
+        return "they have no fp32"
+    if communicator.size > 1:
+        return "they run on a single rank"
+    if options.block_size % LANE:
+        return f"they take cache blocks of a multiple of {LANE} tokens, not {options.block_size}"
+    return native.why_not()

@@ -1,0 +1,171 @@
+"""The model in compiled kernels: a step is one call. For one rank, on processors that the kernels know."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from headway.engine import native
+from headway.engine.kv_cache import kv_bytes_per_token
+from headway.engine.loaded import Progress, check_fits, kv_blocks
+from headway.engine.options import EngineOptions
+from headway.engine.rope import frequencies
+from headway.engine.weights import DecoderWeights, Shard, Tensors, load_weights
+from headway.models.source import ModelSource
+from headway.policy.plan import Chunk
+
+HALF_PANEL = native.PANEL // 2
+LANE = 16
+"""Positions of the cache that the kernels read together: a block has a multiple of them."""
+
+Floats = NDArray[np.float32]
+
+
+class NativePacking:
+    """Weights for the compiled kernels: bf16, or 8-bit with a scale for each output."""
+
+    pairs_up = False
+    storage = torch.bfloat16
+
+    def __init__(self, pool: Any, *, int8: bool) -> None:
+        self._pool = pool
+        self._int8 = int8
+
+    def pack(self, weight: Tensor, bias: Tensor | None) -> native.PackedLinear:
+        numbers = None if bias is None else bias.float().numpy()
+        return native.pack(_bits(weight), int8=self._int8, pool=self._pool, bias=numbers)
+
+    def pack_gated(self, weight: Tensor, bias: Tensor | None) -> native.PackedLinear:
+        """Sixteen outputs of the gate, then the sixteen that they gate: the kernel has both at hand at once."""
+        return self.pack(_interleaved(weight), None if bias is None else _interleaved(bias))
+
+    def norm(self, weight: Tensor, _epsilon: float) -> Floats:
+        values: Floats = weight.contiguous().numpy()
+        return values
+
+
+class NativeModel:
+    """Weights, cache and the threads that compute. Used from one thread. Raises ``ModelError`` when it doesn't fit."""
+
+    def __init__(self, source: ModelSource, tensors: Tensors, options: EngineOptions, tell: Progress) -> None:
+        config, int8 = source.config, options.dtype == "int8"
+        check_fits(source, config.parameters * (1 if int8 else 2))
+        threads = options.threads or len(os.sched_getaffinity(0))
+        pool = native.make_pool(threads)
+        packing = NativePacking(pool, int8=int8)
+        weights = load_weights(tensors, Shard(config), packing, lambda share: tell("loading weights", share))
+        tell("reserving the KV cache", None)
+        bytes_per_token = kv_bytes_per_token(config, config.kv_heads, torch.bfloat16)
+        self.kv_blocks = kv_blocks(source, options, bytes_per_token)
+        kernels = native.choose()
+        self._kept = _Kept(weights, source, self.kv_blocks, options.block_size)
+        self._module = native.load()
+        self._decoder = self._module.Decoder(kernels=kernels, pool=pool, model=self._kept.model(int8=int8))
+        self._vocabulary = config.vocab_size
+        self._logits: Floats = np.empty((0, self._vocabulary), dtype=np.float32)
+        self.kernels = f"{'int8' if int8 else 'bf16'} weights ({kernels} kernels), {threads} threads"
+
+    def forward(self, chunks: Sequence[Chunk]) -> Tensor:
+        tokens = np.array([token for chunk in chunks for token in chunk.tokens], dtype=np.int32)
+        tables = [np.array(chunk.block_table, dtype=np.int32) for chunk in chunks]
+        spans, picked, row = [], [], 0
+        for chunk, table in zip(chunks, tables, strict=True):
+            spans.append(self._module.Span(row, len(chunk.tokens), chunk.start, table.ctypes.data))
+            row += len(chunk.tokens)
+            if chunk.draw is not None:
+                picked.append(row - 1)
+        if len(picked) > len(self._logits):
+            self._logits = np.empty((len(picked), self._vocabulary), dtype=np.float32)
+        self._decoder.run(
+            tokens=tokens.ctypes.data, count=row, spans=spans, picked=picked, logits=self._logits.ctypes.data
+        )
+        return torch.from_numpy(self._logits[: len(picked)])
+
+
+class _Kept:
+    """What the decoder points into: alive as long as it is."""
+
+    def __init__(
+        self,
+        weights: DecoderWeights[native.PackedLinear, Floats],
+        source: ModelSource,
+        blocks: int,
+        block_size: int,
+    ) -> None:
+        config = source.config
+        self._blocks, self._final_norm, self._head = weights.blocks, weights.final_norm, weights.head
+        self._config = config
+        self._block_size = block_size
+        angles, self._rotation_scale = frequencies(config.rope, config.head_dim)
+        self._frequencies: Floats = angles.contiguous().numpy()
+        self._embedding = None if config.tied_embeddings else _bits(weights.embedding)
+        # numpy's zeros are pages the system has not handed out yet: memory is taken as blocks are first written.
+        shape = (config.layers, 2, blocks * config.kv_heads * block_size * config.head_dim)
+        self._cache = np.zeros(shape, dtype=np.uint16)
+
+    def model(self, *, int8: bool) -> Any:
+        config = self._config
+        return native.load().Model(
+            int8=int8,
+            hidden=config.hidden_size,
+            heads=config.heads,
+            kv_heads=config.kv_heads,
+            head_dim=config.head_dim,
+            intermediate=config.intermediate_size,
+            vocabulary=config.vocab_size,
+            epsilon=config.norm_epsilon,
+            frequencies=self._frequencies.ctypes.data,
+            rotation_scale=self._rotation_scale,
+            embedding=_address(self._embedding),
+            layers=[self._layer(index) for index in range(config.layers)],
+            final_norm=self._final_norm.ctypes.data,
+            head=self._head.native(),
+        )
+
+    def _layer(self, index: int) -> Any:
+        block, config = self._blocks[index], self._config
+        module = native.load()
+        return module.Layer(
+            attention_norm=block.attention_norm.ctypes.data,
+            qkv=block.qkv.native(),
+            query_norm=_address(block.query_norm),
+            key_norm=_address(block.key_norm),
+            output=block.output.native(),
+            feed_forward_norm=block.feed_forward_norm.ctypes.data,
+            gate_up=block.gate_up.native(),
+            down=block.down.native(),
+            window=config.windows[index] or 0,
+            cache=module.Cache(
+                keys=self._cache[index, 0].ctypes.data,
+                values=self._cache[index, 1].ctypes.data,
+                block_size=self._block_size,
+                heads=config.kv_heads,
+                head_dim=config.head_dim,
+            ),
+        )
+
+
+def _address(array: NDArray[Any] | None) -> int:
+    return 0 if array is None else int(array.ctypes.data)
+
+
+def _bits(weight: Tensor) -> NDArray[np.uint16]:
+    """The bits of a matrix in bf16."""
+    bits: NDArray[np.uint16] = weight.bfloat16().contiguous().view(torch.uint16).numpy()
+    return bits
+
+
+def _interleaved(both: Tensor) -> Tensor:
+    half = both.shape[0] // 2
+    padding = -half % HALF_PANEL
+    parts = [
+        torch.nn.functional.pad(part.T, (0, padding)).T if padding else part for part in (both[:half], both[half:])
+    ]
+    folded = [part.reshape(-1, HALF_PANEL, *part.shape[1:]) for part in parts]
+    return torch.stack(folded, dim=1).reshape(-1, *both.shape[1:])
