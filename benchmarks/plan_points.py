@@ -13,12 +13,12 @@ import argparse
 import math
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.plan_calibrated import Outcome, Pair, all_others, two_points
-from benchmarks.plan_held import banded, bands_toml, fit_bands, is_for_bands, left_out
+from benchmarks.plan_held import banded, bands_toml, fit_bands, is_for_bands, left_out, widening
 from benchmarks.plan_point import Point, Skipped
 from benchmarks.plan_predict import Prediction, Predictor, Unpredictable
 from benchmarks.plan_refit import Refit
@@ -27,7 +27,7 @@ from benchmarks.plan_scores import Figure, Scored, by_figure, by_group, coverage
 from headway.plan.bands import Group
 from headway.plan.bands import Metric as BandMetric
 from headway.plan.catalogue import gpus
-from headway.plan.domain import group_of, judge
+from headway.plan.domain import groups, judge
 from headway.plan.errors import PlanError
 from headway.plan.gpu import Gpu
 from headway.plan.memory import memory
@@ -79,9 +79,9 @@ def run(arguments: argparse.Namespace) -> dict[str, Value]:
     }
     residuals = scored
     if not arguments.quick:
-        refitted, apart = _refitted(headline, catalogue)
+        refitted, without = _refitted(headline, catalogue)
         figures |= refitted
-        residuals = apart + [each for each in scored if each.point.line not in {one.point.line for one in apart}]
+        residuals = _apart(scored, without)
     figures |= by_group(headline, "headline.source", lambda each: each.point.source)
     figures |= by_group(headline, "headline.gpu", lambda each: each.gpu)
     figures |= by_group(headline, "headline.engine", lambda each: each.point.engine)
@@ -116,7 +116,7 @@ def _scored(point: Point, made: Prediction) -> Scored:
         predicted=made.value,
         is_dense=made.setup.model.experts is None,
         level=standing.level,
-        kind=group_of(made.setup, room),
+        kind=groups(made.setup, room)[0],
     )
     bands: dict[BandMetric, Band | None] = {
         BandMetric.TPOT: standing.tpot,
@@ -137,7 +137,7 @@ def _covered(scored: Sequence[Scored], headline: Sequence[Scored]) -> dict[str, 
     whole = [each for each in scored if is_for_bands(each)]
     apart = {
         "stated": whole,
-        "in_sample": banded(whole, fit_bands(whole)),
+        "in_sample": banded(whole, fit_bands(whole, widening(whole))),
         "without_source": left_out(whole, lambda each: each.point.source),
         "without_gpu": left_out(whole, lambda each: each.gpu),
     }
@@ -174,9 +174,25 @@ def _half_width(outcome: Outcome, name: str) -> dict[str, Value]:
     return {name: round(quantile(logs, 0.9), 4)} if logs else {}
 
 
-def _refitted(headline: Sequence[Scored], catalogue: dict[str, Gpu]) -> tuple[dict[str, Value], list[Scored]]:
+def _apart(scored: Sequence[Scored], without: Mapping[str, Sequence[Scored]]) -> list[Scored]:
+    """The predictions that bands are made from: with constants found without the source. A group that one source alone
+    has measured is then predicted with constants that nothing told, so there they are found without the GPU."""
+    sources: dict[str, set[str]] = {}
+    for each in scored:
+        if is_for_bands(each):
+            sources.setdefault(each.kind, set()).add(each.point.source)
+    by_line = {name: {each.point.line: each for each in made} for name, made in without.items()}
+    return [
+        by_line["source" if len(sources.get(each.kind, ())) != 1 else "gpu"].get(each.point.line, each)
+        for each in scored
+    ]
+
+
+def _refitted(
+    headline: Sequence[Scored], catalogue: dict[str, Gpu]
+) -> tuple[dict[str, Value], dict[str, list[Scored]]]:
     """With constants found without the source or GPU that they predict; and whether stated bands hold then, too.
-    Second: the predictions without each source, which bands are made from."""
+    Second: those predictions, by what they were made without."""
     refit = Refit([each for each in headline if each.point.engine in MODERN_ENGINES], catalogue)
     figures: dict[str, Value] = {**by_figure(refit.unfitted(), "unfitted")}
     kept: dict[str, list[Scored]] = {}
@@ -190,7 +206,7 @@ def _refitted(headline: Sequence[Scored], catalogue: dict[str, Gpu]) -> tuple[di
         figures |= by_group(apart, f"refitted_without_{name}.{name}", key)
     rates, constants = refit.fit(range(len(refit.scored)))
     figures["refitted.rates"] = str(rates)
-    return figures | {f"refitted.{engine}": str(each) for engine, each in constants.items()}, kept["source"]
+    return figures | {f"refitted.{engine}": str(each) for engine, each in constants.items()}, kept
 
 
 def _flat(prefix: str, figures: dict[str, float | int]) -> dict[str, Value]:

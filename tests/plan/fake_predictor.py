@@ -79,7 +79,7 @@ class Fake:
             standing=Standing(level=Level.SUPPORTED, tpot=BAND, throughput=BAND, ttft=BAND),
             bounds=Bounds(rate_max=rate, batch=64, lives=((rate, 4.0),), ttft_s=0.05, itl_s=0.01, e2e_s=2.0, broken=()),
         )
-        least = candidate.replicas_at_least(self.question.demand.rate)
+        least = candidate.bounds.replicas_at_least(self.question.demand.rate)
         if least * setup.tp > self.question.max_gpus:
             return rejected(setup, Why.TOO_MANY, "too many", least)
         return candidate

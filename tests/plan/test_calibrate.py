@@ -7,6 +7,8 @@ import pytest
 from headway.bench.figures import ClassFigures, ClientHealth, Level, Quantiles, Run
 from headway.plan.calibrate import Measured, calibrate, described, measured_levels
 from headway.plan.errors import PlanError
+from headway.plan.precision import Precision
+from tests.plan.setups import setup
 
 
 def level(concurrency: int, tpot_s: float, **changed: object) -> Level:
@@ -74,6 +76,8 @@ def test_two_levels_fix_both_parameters_and_the_band() -> None:
     assert found.factor == pytest.approx(1.1)
     assert found.band == 0.1
     assert [each.after_s for each in compared] == pytest.approx([0.013, 0.024])
-    whole = described(found, run(), gpu="h100-sxm", engine="vllm", driver="570")
+    whole = described(found, run(), setup("llama-3.1-70b", tp=4, precision=Precision.FP8), "570")
+    assert (whole.gpu, whole.engine, whole.model, whole.tp) == ("h100-sxm", "vllm", "llama-3.1-70b", 4)
+    assert (whole.precision, whole.kv_precision) == (Precision.FP8, Precision.BF16)
     assert (whole.engine_version, whole.date, whole.driver) == ("0.19.0", "2026-11-24", "570")
     assert "7f3a" in whole.source

@@ -13,6 +13,7 @@ from headway.plan.calibration_file import load
 from headway.plan.catalogue import find_gpu, gpus
 from headway.plan.engines import find_engine
 from headway.plan.known_models import find_model
+from headway.plan.precision import Precision
 from headway.plan.setup import Setup
 from headway.plan.steady import closed_loop
 from headway.plan.steptime import machine
@@ -42,6 +43,7 @@ def test_a_run_becomes_a_calibration(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert found.step_s == pytest.approx(0.001, abs=1e-4)
     assert found.factor == pytest.approx(1.1, abs=0.02)
     assert (found.gpu, found.engine, found.engine_version, found.driver) == ("h100-sxm", "vllm", "0.19.0", "570.10")
+    assert (found.model, found.tp, found.precision) == ("llama-3.1-8b", 1, Precision.BF16)
     assert found.date == "2026-11-24"
     assert "64 at once" in capsys.readouterr().out
 

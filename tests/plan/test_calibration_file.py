@@ -10,6 +10,7 @@ import pytest
 from headway.plan.calibration_file import load, save
 from headway.plan.engine import Calibration
 from headway.plan.errors import PlanError
+from headway.plan.precision import Precision
 
 CALIBRATION = Calibration(
     step_s=0.001,
@@ -17,6 +18,10 @@ CALIBRATION = Calibration(
     band=0.12,
     gpu="H100 SXM",
     engine="vllm",
+    model="llama-3.1-8b",
+    tp=2,
+    precision=Precision.FP8,
+    kv_precision=Precision.FP8,
     engine_version="0.19.0",
     driver="570.10",
     date="2026-11-24",

@@ -164,6 +164,7 @@ def test_a_known_gpu_is_changed_only_in_what_is_said(tmp_path: Path) -> None:
     assert changed.link.all_reduce is not None
     assert changed.link.all_reduce.bus == {2: 11e9}
     assert changed.link.kind == "pcie"
+    assert not changed.link.assumed
     assert changed.sources["memory"].name == str(tmp_path / "own.toml")
     assert changed.sources["all_reduce"].name == "my probe"
     assert changed.sources["bandwidth"] == shipped.sources["bandwidth"]

@@ -123,10 +123,17 @@ def test_ctrl_c_ends_it_and_its_processes_in_one_line() -> None:
     assert not psutil.wait_procs(workers, timeout=30)[1]
 
 
-def test_a_calibration_of_none_of_the_gpus_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_calibration_of_nothing_that_is_planned_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It was used, with its narrow band, for every model, tensor parallelism and format on its GPU."""
     path = tmp_path / "calibration.json"
-    save(Calibration(step_s=1e-3, factor=1.1, band=0.1, gpu="a100-80-sxm", engine="headway"), path)
-    assert main([*MODEL, *LOAD, "--gpu", "l4", "--calibration", str(path)]) == 2
-    assert "measured on a100-80-sxm, which is none of the GPUs" in capsys.readouterr().err
-    assert main([*MODEL, *LOAD, "--engine", "vllm", "--calibration", str(path)]) == 2
+    save(Calibration(factor=1.1, band=0.1, gpu="a100-80-sxm", engine="headway", model="llama-3.1-8b", tp=2), path)
+    given = ("--calibration", str(path))
+    for arguments in (("--gpu", "l4"), ("--gpu", "a100-80-sxm", "--tp", "1"), ("--gpu", "a100", "--precision", "int8")):
+        assert main([*MODEL, *LOAD, *arguments, *given]) == 2
+        said = capsys.readouterr().err
+        assert "measured with llama-3.1-8b in bf16 on 2 x a100-80-sxm, and none of the set-ups is that" in said
+    assert main(["plan", "llama-3.1-70b", *LOAD, "--gpu", "a100-80-sxm", *given]) == 2
+    assert main([*MODEL, *LOAD, "--engine", "vllm", *given]) == 2
     assert "is of headway, not of --engine vllm" in capsys.readouterr().err

@@ -178,7 +178,7 @@ def test_replicas_are_told_from_one_and_confirmed_behind_the_router() -> None:
     assert isinstance(screened, Candidate)
     sized = predictor.size(screened)
     assert isinstance(sized, Sized)
-    assert sized.replicas >= screened.replicas_at_least(12.0)
+    assert sized.replicas >= screened.bounds.replicas_at_least(12.0)
     detailed = predictor.detail(sized, finds_capacity=True)
     assert isinstance(detailed, Detailed)
     assert detailed.forecast.keeps

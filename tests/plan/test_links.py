@@ -42,7 +42,9 @@ def test_sizes_between_measured_ones() -> None:
     )
     gpu = plain_gpu(link=link)
     assert all_reduce(gpu, 4).seconds(0) == pytest.approx(6e-6)
+    assert not all_reduce(gpu, 4).assumed
     assert all_reduce(gpu, 16).seconds(0) == pytest.approx(8e-6)
+    assert all_reduce(gpu, 16).assumed
 
 
 @pytest.mark.parametrize("kind", ["nvswitch", "nvlink-bridge", "xgmi", "pcie"])

@@ -1,7 +1,10 @@
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
+from headway.plan.candidate import setups
+from headway.plan.engine import Calibration
 from headway.plan.outcome import Plan, Why
 from headway.plan.pool import Serial
 from headway.plan.question import Question
@@ -124,6 +127,14 @@ def test_the_front_is_of_points_that_no_other_beats() -> None:
     assert len(users) > 3
     assert users == sorted(users, reverse=True)
     assert per_gpu == sorted(per_gpu)
+
+
+def test_a_calibration_is_for_what_it_was_measured_on_alone() -> None:
+    """Moved to another model, tensor parallelism or format it made published points worse, under a narrower band."""
+    measured = Calibration(factor=1.2, band=0.1, gpu="h100-sxm", engine="headway", model="llama-3.1-8b", tp=2)
+    asked = replace(question("h100-sxm", "a100-80-sxm"), tensor_parallel=None, calibration=measured)
+    used = [(each.gpu.name, each.tp) for each in setups(asked) if each.calibration is measured]
+    assert used == [("h100-sxm", 2)]
 
 
 def test_what_differs_only_in_a_link_that_is_not_used_comes_once() -> None:

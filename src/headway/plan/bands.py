@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import tomllib
+from collections.abc import Sequence
 from enum import StrEnum
 from functools import cache
 from importlib.resources import files
 
 import msgspec
 
-from headway.plan.engine import Calibration
+from headway.plan.engine import UNCALIBRATED, Calibration
 from headway.plan.standing import Band
 
 
@@ -21,10 +22,13 @@ class Metric(StrEnum):
 
 
 class Group(StrEnum):
-    """``DENSE``: dense models, engines of 2024 and later, one GPU or links that were measured."""
+    """``DENSE``: dense models, engines of 2024 and later, one GPU or links that were measured. ``PCIE``: tensor
+    parallelism over it. ``EARLY_AMD``: AMD's GPUs with software of 2024. ``FRAGILE``: what else was not measured."""
 
     DENSE = "dense"
+    PCIE = "pcie"
     FRAGILE = "fragile"
+    EARLY_AMD = "early-amd"
     MOE = "moe"
     EAGER = "eager"
 
@@ -45,15 +49,16 @@ class _File(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     bands: dict[Group, dict[Metric, BandRecord]]
 
 
-def band(group: Group, metric: Metric, calibration: Calibration | None = None) -> Band:
-    """A calibration that states its own band has it in place of the group's, for tokens' times and rates; a first
-    token waits for more than steps."""
-    if calibration is not None and calibration.band is not None and metric is not Metric.TTFT:
+def band(groups: Sequence[Group], metric: Metric, calibration: Calibration = UNCALIBRATED) -> Band:
+    """What holds in all of the ``groups``. A calibration that states its own band has it in place of theirs, for
+    tokens' times and rates; a first token waits for more than steps."""
+    if calibration.band is not None and metric is not Metric.TTFT:
         half = math.exp(calibration.band)
         return Band(1.0 / half, half, f"calibrated {calibration.date}: {calibration.source}".strip(" :"))
     file = _shipped()
-    record = file.bands[group][metric]
-    return Band(record.low, record.high, f"{record.source}, n = {record.n}, {file.date}")
+    records = [file.bands[group][metric] for group in groups]
+    origins = dict.fromkeys(f"{each.source}, n = {each.n}, {file.date}" for each in records)
+    return Band(min(each.low for each in records), max(each.high for each in records), "; ".join(origins))
 
 
 @cache

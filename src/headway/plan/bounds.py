@@ -8,6 +8,7 @@ than the time there is, even in the batches that use the machine best.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,6 +22,8 @@ CHUNKS = (512, 2048, 8192)
 RUNNING_MAX = 1024
 MIXES = 24
 """How many batch sizes are tried."""
+USABLE = 0.95
+"""Share of the closed bound beyond which no promise is kept: requests come at random, and queues grow without end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +40,9 @@ class Bounds:
     itl_s: float
     e2e_s: float
     broken: tuple[tuple[str, str, float, float], ...]
+
+    def replicas_at_least(self, rate: float) -> int:
+        return max(1, math.ceil(rate / (USABLE * self.rate_max) - 1e-9))
 
     def life_s(self, rate: float) -> float:
         """Of an answer, in the smallest batch that serves the rate."""

@@ -9,6 +9,7 @@ from headway.bench.figures import Level, Run
 from headway.plan.calibration import StepPoint, fit, with_band
 from headway.plan.engine import Calibration
 from headway.plan.errors import PlanError
+from headway.plan.setup import Setup
 
 REQUESTS_MIN = 8
 """Of a level, for its time per output token to say something."""
@@ -101,12 +102,16 @@ def calibrate(levels: Sequence[Measured], predict: Predict, band: float = BAND) 
     return found, compared
 
 
-def described(calibration: Calibration, run: Run, *, gpu: str, engine: str, driver: str) -> Calibration:
+def described(calibration: Calibration, run: Run, setup: Setup, driver: str) -> Calibration:
     """With what it holds for. The engine's version is what the server said of itself."""
     return replace(
         calibration,
-        gpu=gpu,
-        engine=engine,
+        gpu=setup.gpu.name,
+        engine=setup.engine.name,
+        model=setup.model.name,
+        tp=setup.tp,
+        precision=setup.precision,
+        kv_precision=setup.kv_precision,
         engine_version=str(run.target.get("version") or ""),
         driver=driver,
         date=run.started_at[:10],

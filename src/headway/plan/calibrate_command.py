@@ -52,7 +52,7 @@ def calibrate_command(
     store: Path | None = None,
     output: Annotated[Path, Parameter(name=["--output", "-o"])] = OUTPUT,
 ) -> int:
-    """Fix two parameters by a short measured run, so that plans for this GPU and engine have a narrower band.
+    """Fix two parameters by a short measured run, so that plans for this set-up have a narrower band.
 
     Measure first, on an idle server: headway bench URL --concurrency 1,16. Then plan with --calibration FILE.
 
@@ -88,8 +88,7 @@ def calibrate_command(
         on = _machine(found, gpu, model, engine, tp, precision, kv_precision, max_step_tokens, gpus_file)
         levels, left_out = measured_levels(found)
         fitted, compared = calibrate(levels, lambda level: _predict(on, level))
-        setup = on.setup
-        whole = described(fitted, found, gpu=setup.gpu.name, engine=setup.engine.name, driver=driver)
+        whole = described(fitted, found, on.setup, driver)
         save(whole, output)
     except PlanError as error:
         print(f"headway: {error}", file=sys.stderr)
@@ -153,8 +152,8 @@ def shown(
     lines = [
         f"A step takes {1e3 * calibration.step_s:+.2f} ms and {calibration.factor:.3f} times what the model says;"
         f" 90 % within a factor of {math.exp(calibration.band):.2f}.",
-        f"For {calibration.gpu} and {calibration.engine} {calibration.engine_version or '(version unknown)'},"
-        f" measured {calibration.date}. Another engine version needs another run.",
+        f"For {on.description}, version {calibration.engine_version or 'unknown'}, measured {calibration.date}.",
+        "Another model, tensor parallelism, number format or engine version needs another run.",
         f"Written to {output}: headway plan ... --calibration {output}",
     ]
     if len(compared) == 1:

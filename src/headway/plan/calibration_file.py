@@ -1,8 +1,9 @@
-"""A calibration as a JSON file, with what it holds for: another GPU, engine or version needs another."""
+"""A calibration as a JSON file, with what it holds for: another set-up or engine version needs another."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import fields
 from pathlib import Path
 
 import msgspec
@@ -10,8 +11,9 @@ import msgspec
 from headway.bench.export import ExportError, write_file
 from headway.plan.engine import Calibration
 from headway.plan.errors import PlanError
+from headway.plan.precision import Precision
 
-SCHEMA = "headway.plan.calibration/1"
+SCHEMA = "headway.plan.calibration/2"
 SIZE_MAX = 1 << 20
 """Bytes that such a file may have."""
 
@@ -23,6 +25,10 @@ class _Kept(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     band: float | None
     gpu: str
     engine: str
+    model: str
+    tp: int
+    precision: Precision
+    kv_precision: Precision
     engine_version: str
     driver: str
     date: str
@@ -31,18 +37,7 @@ class _Kept(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 def save(calibration: Calibration, path: Path) -> None:
     """Whole or not at all. Raises ``PlanError``."""
-    kept = _Kept(
-        schema=SCHEMA,
-        step_s=calibration.step_s,
-        factor=calibration.factor,
-        band=calibration.band,
-        gpu=calibration.gpu,
-        engine=calibration.engine,
-        engine_version=calibration.engine_version,
-        driver=calibration.driver,
-        date=calibration.date,
-        source=calibration.source,
-    )
+    kept = _Kept(schema=SCHEMA, **{field.name: getattr(calibration, field.name) for field in fields(calibration)})
     try:
         write_file(path, [msgspec.json.format(msgspec.json.encode(kept), indent=1), b"\n"])
     except ExportError as error:
@@ -65,14 +60,4 @@ def load(path: Path) -> Calibration:
         raise PlanError(f"{path} is damaged: step_s {kept.step_s}, factor {kept.factor}")
     if kept.band is not None and not (math.isfinite(kept.band) and kept.band >= 0.0):
         raise PlanError(f"{path} is damaged: band {kept.band}")
-    return Calibration(
-        step_s=kept.step_s,
-        factor=kept.factor,
-        band=kept.band,
-        gpu=kept.gpu,
-        engine=kept.engine,
-        engine_version=kept.engine_version,
-        driver=kept.driver,
-        date=kept.date,
-        source=kept.source,
-    )
+    return Calibration(**{field.name: getattr(kept, field.name) for field in fields(Calibration)})

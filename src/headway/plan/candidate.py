@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 
 from headway.plan.bounds import Bounds
 from headway.plan.errors import PlanError
-from headway.plan.gpu import Gpu
+from headway.plan.gpu import Gpu, Link
 from headway.plan.memory import Memory, memory
 from headway.plan.outcome import Rejected, Why
 from headway.plan.precision import Precision
 from headway.plan.question import TENSOR_PARALLEL, Question
-from headway.plan.setup import Setup
+from headway.plan.setup import Setup, is_measured
 from headway.plan.standing import Standing
 from headway.plan.steptime import peak
 
@@ -27,17 +26,14 @@ class Candidate:
     standing: Standing
     bounds: Bounds
 
-    def replicas_at_least(self, rate: float) -> int:
-        return max(1, math.ceil(rate / (USABLE * self.bounds.rate_max) - 1e-9))
-
     def cost(self, replicas: int) -> float:
         """What set-ups are ranked by: dollars an hour, and without a price far behind, by the number of GPUs."""
         return cost_of(self.setup.gpu, self.setup.tp * replicas)
 
 
 NO_PRICE = 1e9
-USABLE = 0.95
-"""Share of the closed bound beyond which no promise is kept: requests come at random, and queues grow without end."""
+HELD_IN = (Precision.BF16, Precision.FP8, Precision.INT8, Precision.INT4, Precision.FP4)
+"""What else a model can be held in, where it fits in nothing that was asked for."""
 
 
 def cost_of(gpu: Gpu, gpus: int) -> float:
@@ -45,30 +41,45 @@ def cost_of(gpu: Gpu, gpus: int) -> float:
 
 
 def setups(question: Question) -> Iterator[Setup]:
-    """All that can be put together of the question's GPUs. What differs only in a link that is not used comes once."""
-    seen: set[tuple[object, ...]] = set()
+    """All that can be put together of the question's GPUs, calibrated where that was measured. What differs only in a
+    link that is not used comes once."""
+    seen: list[tuple[float | None, Setup]] = []
     for gpu in question.gpus:
-        for tp in question.tensor_parallel or TENSOR_PARALLEL:
-            if tp > min(question.max_gpus, gpu.link.most if tp > 1 else 1):
+        for setup in _of(question, gpu, question.tensor_parallel or TENSOR_PARALLEL, question.precisions):
+            if setup.gpus > question.max_gpus:
                 continue
-            if not question.model.splits_over(tp):
-                continue
-            for precision in question.precisions:
-                price = gpu.price.usd_per_hour if gpu.price else None
-                key = (gpu.memory_bytes, gpu.bandwidth, price, gpu.vendor, precision) if tp == 1 else (gpu.name, tp)
-                key = (*key, precision, tuple(gpu.peaks.values()))
-                if key in seen:
+            if is_measured(setup, question.calibration):
+                setup = replace(setup, calibration=question.calibration)
+            elif setup.tp == 1:
+                twin = (gpu.price.usd_per_hour if gpu.price else None, _without_link(setup))
+                if twin in seen:
                     continue
-                seen.add(key)
-                yield Setup(
-                    model=question.model,
-                    gpu=gpu,
-                    engine=question.engine,
-                    tp=tp,
-                    precision=precision,
-                    kv_precision=question.kv_precision,
-                    calibration=question.calibration_for(gpu),
-                )
+                seen.append(twin)
+            yield setup
+
+
+def _of(question: Question, gpu: Gpu, sizes: Iterable[int], precisions: Iterable[Precision]) -> Iterator[Setup]:
+    for tp in sizes:
+        if tp > (gpu.link.most if tp > 1 else 1) or not question.model.splits_over(tp):
+            continue
+        for precision in precisions:
+            yield Setup(
+                model=question.model,
+                gpu=gpu,
+                engine=question.engine,
+                tp=tp,
+                precision=precision,
+                kv_precision=question.kv_precision,
+            )
+
+
+def _without_link(setup: Setup) -> Setup:
+    """With all that the link, names and origins of its GPU say left out."""
+    plain = replace(setup.gpu, name="", title="", aliases=(), link=_NO_LINK, prices=(), sources={})
+    return replace(setup, gpu=plain)
+
+
+_NO_LINK = Link(kind="pcie", bandwidth=0.0, most=1)
 
 
 def rejected(
@@ -110,21 +121,10 @@ def smallest_said(question: Question) -> str:
 
 def _holding(question: Question) -> Iterator[Setup]:
     for gpu in question.catalogue or question.gpus:
-        for tp in TENSOR_PARALLEL:
-            if tp > (gpu.link.most if tp > 1 else 1) or not question.model.splits_over(tp):
+        for setup in _of(question, gpu, TENSOR_PARALLEL, HELD_IN):
+            try:
+                memory(setup)
+                peak(gpu, setup.precision)
+            except PlanError:
                 continue
-            for precision in (Precision.BF16, Precision.FP8, Precision.INT8, Precision.INT4, Precision.FP4):
-                setup = Setup(
-                    model=question.model,
-                    gpu=gpu,
-                    engine=question.engine,
-                    tp=tp,
-                    precision=precision,
-                    kv_precision=question.kv_precision,
-                )
-                try:
-                    memory(setup)
-                    peak(gpu, precision)
-                except PlanError:
-                    continue
-                yield setup
+            yield setup

@@ -139,7 +139,8 @@ def _completed(name: str, own: dict[str, Any], base: Mapping[str, Any], where: s
     for field in ("peak_tflops", "link", "gemm"):
         before, now = base.get(field), own.get(field)
         if isinstance(before, dict) and isinstance(now, dict) and "kind" not in now:
-            merged[field] = {**before, **now}
+            measured = {"assumed": False} if "all_reduce_gb_s" in now else {}
+            merged[field] = {**before, **measured, **now}
     merged["sources"] = {**base.get("sources", {}), **said, **own.get("sources", {})}
     return merged
 

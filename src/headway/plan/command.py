@@ -19,6 +19,7 @@ from headway import __version__
 from headway.bench.export import ExportError, write_file
 from headway.bench.given import check_outputs
 from headway.plan.calibration_file import load as load_calibration
+from headway.plan.candidate import setups
 from headway.plan.catalogue import find_gpu, gpus, parse_price, priced
 from headway.plan.engine import UNCALIBRATED, Calibration
 from headway.plan.engines import find_engine
@@ -31,9 +32,10 @@ from headway.plan.outcome import Plan, to_json
 from headway.plan.pool import Processes
 from headway.plan.predictor import Simulated
 from headway.plan.progress import Shown
-from headway.plan.question import ROUTERS, Question, calibrates, change_of, classes_of, precision_of, precisions_of
+from headway.plan.question import ROUTERS, Question, change_of, classes_of, precision_of, precisions_of
 from headway.plan.report.page import plan_page
 from headway.plan.search import OPTIONS, OPTIONS_QUICK, search
+from headway.plan.setup import is_measured
 from headway.plan.show import show
 from headway.policy.policies import POLICIES
 
@@ -127,7 +129,7 @@ def plan(
     gpus_file
         More GPUs, or other figures: a TOML file like the catalogue's.
     calibration
-        A file from `headway plan calibrate`, for the GPU and engine that it was measured on.
+        A file from `headway plan calibrate`, for the set-up and engine that it was measured on.
     quick
         Fewer requests, one seed, fewer options: a third of the time, wider intervals.
     seeds
@@ -261,11 +263,7 @@ def _question(
     )
     named = tuple(find_gpu(each, catalogue) for each in gpu)
     chosen_gpus = _once(named) or _priced(catalogue)
-    if calibration.gpu and not any(calibrates(calibration, each) for each in chosen_gpus):
-        raise PlanError(
-            f"--calibration was measured on {calibration.gpu}, which is none of the GPUs: add it with --gpu"
-        )
-    return Question(
+    question = Question(
         model=shape,
         demand=demand,
         gpus=chosen_gpus,
@@ -283,6 +281,19 @@ def _question(
         changes=tuple(change_of(text) for text in what_if),
         catalogue=tuple(catalogue.values()),
     )
+    _check_calibration(question)
+    return question
+
+
+def _check_calibration(question: Question) -> None:
+    """One that none of the set-ups was measured with would be left unused in silence."""
+    given = question.calibration
+    if given.gpu and not any(is_measured(setup, given) for setup in setups(question)):
+        kv = f" --kv-precision {given.kv_precision}" if given.kv_precision is not question.kv_precision else ""
+        raise PlanError(
+            f"--calibration was measured with {given.model} in {given.precision} on {given.tp} x {given.gpu}, and none "
+            f"of the set-ups is that: --gpu {given.gpu} --tp {given.tp} --precision {given.precision}{kv} would be"
+        )
 
 
 def _check_outputs(json_file: Path | None, html_file: Path | None) -> None:

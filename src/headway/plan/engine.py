@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from headway.plan.precision import Precision
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Engine:
@@ -43,7 +45,8 @@ class Engine:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
     """Two numbers that a short measurement fixes: predicted seconds of a step are ``step_s`` + ``factor`` * what the
-    model says. Bands shrink to ``band`` (half width in log space at 90 %) where it applies: the same GPU and engine.
+    model says. ``band``: of what is then predicted, half width in log space at 90 %. They hold for the GPU, engine,
+    model, tensor parallelism and number formats that were measured (``setup.is_measured``).
     """
 
     step_s: float = 0.0
@@ -51,6 +54,10 @@ class Calibration:
     band: float | None = None
     gpu: str = ""
     engine: str = ""
+    model: str = ""
+    tp: int = 1
+    precision: Precision = Precision.BF16
+    kv_precision: Precision = Precision.BF16
     engine_version: str = ""
     driver: str = ""
     date: str = ""

@@ -19,12 +19,14 @@ class Source:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gemm:
     """Time of one matrix product, seconds = ``start_s`` + ((F / (P * compute))^p + (bytes / (W * memory))^p)^(1 / p):
-    a smooth maximum of F operations at peak P and bytes at bandwidth W, with the shares of both that are reached."""
+    a smooth maximum of F operations at peak P and bytes at bandwidth W, with the shares of both that are reached.
+    ``assumed``: nobody fitted them to products that were measured; predictions that rest on them are fragile."""
 
     start_s: float
     compute: float
     memory: float
     p: float
+    assumed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

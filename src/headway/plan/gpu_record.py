@@ -16,10 +16,13 @@ Kind = Literal["nvswitch", "nvlink-bridge", "xgmi", "pcie"]
 
 
 class GemmRecord(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """``assumed``: see ``Gemm``."""
+
     start_us: float
     compute: float
     memory: float
     p: float
+    assumed: bool = False
 
 
 class AttentionRecord(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -174,6 +177,7 @@ def _gemm(record: GemmRecord, where: str) -> Gemm:
         compute=within(where, "compute", record.compute, "share of the peak"),
         memory=within(where, "memory", record.memory, "share of the peak"),
         p=within(where, "p", record.p, "gemm.p"),
+        assumed=record.assumed,
     )
 
 

@@ -28,7 +28,8 @@ _ASSUMED = {  # kind: (seconds to start for 2 GPUs, seconds for each further dou
 @dataclass(frozen=True, slots=True)
 class AllReduceTime:
     """Of one all-reduce over the GPUs of a replica: of S bytes, seconds = ``start_s`` + r + ``BETWEEN`` *
-    sqrt(``start_s`` * r), with r = S * ``byte_s``. ``assumed``: from the kind of link, not measured."""
+    sqrt(``start_s`` * r), with r = S * ``byte_s``. ``assumed``: from the kind of link, or for fewer
+    GPUs."""
 
     start_s: float
     byte_s: float
@@ -54,7 +55,8 @@ def all_reduce(gpu: Gpu, tp: int) -> AllReduceTime:
         start_s, bus = _assumed(link, tp)
     else:
         start_s, bus = _at(measured.start_s, tp), _at(measured.bus, tp)
-    return AllReduceTime(start_s, ring / bus, assumed=measured is None or link.assumed)
+    is_assumed = measured is None or link.assumed or not min(measured.bus) <= tp <= max(measured.bus)
+    return AllReduceTime(start_s, ring / bus, assumed=is_assumed)
 
 
 def _assumed(link: Link, tp: int) -> tuple[float, float]:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -15,8 +14,8 @@ from typing import Protocol
 import msgspec
 
 from headway.plan.bounds import alone_s, bounds, fresh_tokens
-from headway.plan.candidate import USABLE, Candidate, rejected
-from headway.plan.domain import judge
+from headway.plan.candidate import Candidate, rejected
+from headway.plan.domain import judge, near_saturation
 from headway.plan.errors import PlanError
 from headway.plan.forecast import Forecaster
 from headway.plan.load import Demand
@@ -26,22 +25,17 @@ from headway.plan.parts import LATENCY, parts, resource
 from headway.plan.question import Question
 from headway.plan.records import PARTS_SAID, percent
 from headway.plan.setup import Setup
+from headway.plan.sizing import Sizing
 from headway.plan.standing import Level
 from headway.plan.steptime import GpuMachine, machine
 from headway.policy.policies import VLLM_CONFIG, default_step_tokens
 from headway.sim.arrivals import Steady
-from headway.sim.capacity import capacity
 from headway.sim.workload import Call
 from headway.simulate import scheduler_maker
 
-NEAR = 0.05
-"""With an attainment so far below the target on one replica, two or more behind a router may still keep it: they even
-out each other's bursts."""
 LEARNED_S = 30.0
 """Of measured steps that a server's model rests on: it has served for a while. On a slow GPU the few seconds of a
 start leave it without any idea of long prompts."""
-REPLICAS_TRIED = 3
-"""Counts of replicas, from the one that single replicas suggest on, before a set-up is given up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +126,7 @@ class Simulated:
         if room.kv_tokens < max(call.size.prompt_tokens + call.size.output_tokens for call in self._calls):
             return rejected(setup, Why.NO_MEMORY, f"its KV cache holds {room.kv_tokens:,} tokens: not one long request")
         candidate = Candidate(setup=setup, memory=room, standing=standing, bounds=found)
-        least = candidate.replicas_at_least(self.demand.rate)
+        least = candidate.bounds.replicas_at_least(self.demand.rate)
         if least * setup.tp > question.max_gpus:
             return rejected(
                 setup,
@@ -144,55 +138,31 @@ class Simulated:
         return candidate
 
     def size(self, candidate: Candidate) -> Sized | Rejected:
-        question, rate, tp = self.question, self.demand.rate, candidate.setup.tp
-        forecaster = self._forecaster(candidate)
-        most = question.max_gpus // tp
-        replicas, failed = candidate.replicas_at_least(rate), 0
-        while replicas <= most:
-            attained = forecaster.attainment(rate / replicas)
-            if attained >= question.target or (replicas > 1 and attained >= question.target - NEAR):
-                break
-            failed = replicas
-            replicas = max(replicas + 1, math.ceil(replicas * min(1.5, question.target / max(attained, 0.1)) * 0.95))
-        if replicas > most and failed < most:
-            replicas = most
-            if forecaster.attainment(rate / most) < question.target - NEAR:
-                replicas = most + 1
-        if replicas > most:
-            return self._too_few(candidate, forecaster)
-        while replicas - failed > 1:
-            middle = (replicas + failed) // 2
-            if forecaster.attainment(rate / middle) >= question.target:
-                replicas = middle
-            else:
-                failed = middle
-        known = {point.rate: (point, figure) for point, figure in forecaster.tried}
-        return Sized(candidate=candidate, replicas=replicas, tried=known, simulated=forecaster.simulated)
+        sizing = self._sizing(candidate)
+        replicas = sizing.replicas()
+        if replicas is None:
+            return self._too_few(candidate, sizing.forecaster)
+        known = {point.rate: (point, figure) for point, figure in sizing.forecaster.tried}
+        return Sized(candidate=candidate, replicas=replicas, tried=known, simulated=sizing.forecaster.simulated)
 
     def detail(self, sized: Sized, *, finds_capacity: bool) -> Detailed | Rejected:
-        question, candidate, rate = self.question, sized.candidate, self.demand.rate
-        forecaster = self._forecaster(candidate, sized.tried)
-        most = question.max_gpus // candidate.setup.tp
-        for replicas in range(sized.replicas, min(most, sized.replicas + REPLICAS_TRIED - 1) + 1):
-            forecast = forecaster.forecast(rate, replicas)
-            if forecast.keeps:
-                break
-        else:
-            return self._too_few(candidate, forecaster)
-        least = rate / replicas
-        found = Figure(least)
-        if finds_capacity:
-            found = self._capacity(forecaster, candidate, least)
-        points = tuple(point for point, _ in forecaster.tried)
+        candidate = sized.candidate
+        sizing = self._sizing(candidate, sized.tried)
+        forecast = sizing.together(sized.replicas)
+        if forecast is None:
+            return self._too_few(candidate, sizing.forecaster)
+        least = self.demand.rate / forecast.replicas
+        found = sizing.capacity(least) if finds_capacity else Figure(least)
+        standing = near_saturation(candidate.standing, least / candidate.bounds.rate_max)
         return Detailed(
-            candidate=candidate,
-            replicas=replicas,
+            candidate=replace(candidate, standing=standing),
+            replicas=forecast.replicas,
             forecast=forecast,
             capacity=found,
             is_at_least=not finds_capacity,
-            binding=self._binding(forecaster, candidate, found.value, forecast, replicas),
-            points=tuple(_per_gpu(point, candidate.setup.tp) for point in points),
-            simulated=forecaster.simulated,
+            binding=self._binding(sizing.forecaster, candidate, found.value, forecast),
+            points=tuple(_per_gpu(point, candidate.setup.tp) for point, _ in sizing.forecaster.tried),
+            simulated=sizing.forecaster.simulated,
         )
 
     def forecast(self, candidate: Candidate, replicas: int) -> Forecast:
@@ -204,9 +174,20 @@ class Simulated:
         )
         here = replace(candidate, bounds=found)
         forecast = self._forecaster(here).forecast(self.demand.rate, replicas)
-        if replicas < here.replicas_at_least(self.demand.rate):
+        if replicas < here.bounds.replicas_at_least(self.demand.rate):
             return msgspec.structs.replace(forecast, keeps=False, is_beyond=True)
         return forecast
+
+    def _sizing(self, candidate: Candidate, known: Mapping[float, tuple[Point, Figure]] | None = None) -> Sizing:
+        question = self.question
+        return Sizing(
+            forecaster=self._forecaster(candidate, known),
+            bounds=candidate.bounds,
+            rate=self.demand.rate,
+            target=question.target,
+            most=question.max_gpus // candidate.setup.tp,
+            tolerance=question.tolerance,
+        )
 
     def _forecaster(
         self, candidate: Candidate, known: Mapping[float, tuple[Point, Figure]] | None = None
@@ -235,30 +216,8 @@ class Simulated:
     def _machine(self, setup: Setup) -> GpuMachine:
         return machine(setup, default_step_tokens(self.question.policy))
 
-    def _capacity(self, forecaster: Forecaster, candidate: Candidate, least: float) -> Figure:
-        """Between ``least``, which the cluster keeps on each replica, and the closed bound: a run at a higher rate may
-        end before its queue has grown, and says nothing."""
-        question = self.question
-        most = max(USABLE * candidate.bounds.rate_max, least * (1.0 + question.tolerance))
-
-        def attained(rate: float) -> float:
-            return 1.0 if rate <= least else 0.0 if rate >= most else forecaster.attainment(rate)
-
-        found = capacity(attained, least, most, target=question.target, tolerance=question.tolerance)
-        tried = forecaster.tried
-        surely = [point.rate for point, figure in tried if figure.low is None or figure.low >= question.target]
-        broken = [point.rate for point, figure in tried if figure.high is not None and figure.high < question.target]
-        value = max(found.rate, least)
-        return Figure(
-            value,
-            min(value, max(surely, default=0.0)) or None,
-            max(value, min(broken)) if broken else None,
-        )
-
-    def _binding(
-        self, forecaster: Forecaster, candidate: Candidate, rate: float, forecast: Forecast, replicas: int
-    ) -> Binding:
-        at = forecast if rate <= 1.02 * self.demand.rate / replicas else forecaster.forecast(rate, 1, 1)
+    def _binding(self, forecaster: Forecaster, candidate: Candidate, rate: float, forecast: Forecast) -> Binding:
+        at = forecast if rate <= 1.02 * self.demand.rate / forecast.replicas else forecaster.forecast(rate, 1, 1)
         usage = at.usage
         promise, share = _closest(at, self.demand)
         name = resource(usage.parts, kv_peak=usage.kv_peak, busy=usage.busy)

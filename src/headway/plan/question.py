@@ -12,7 +12,6 @@ from headway.plan.errors import PlanError
 from headway.plan.gpu import Gpu
 from headway.plan.load import RATE_MAX, Demand, rate_of
 from headway.plan.model import ModelShape
-from headway.plan.names import squeezed
 from headway.plan.precision import Precision
 from headway.plan.sources import Stretched
 from headway.policy.objectives import MS_MAX, MS_MIN, PARTS, parts_ms, read_classes, with_parts
@@ -80,8 +79,8 @@ class Change:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
     """``gpus``: with the prices that count. ``tensor_parallel``: sizes to try, None for all that can be. ``requests``:
-    least arrivals of one simulated run. ``tolerance``: relative, of capacities. ``catalogue``: all GPUs there are.
-    Raises ``PlanError`` for what can't be meant."""
+    least arrivals of one simulated run. ``tolerance``: relative, of capacities. ``calibration``: of one set-up, for it
+    alone. ``catalogue``: all GPUs there are. Raises ``PlanError`` for what can't be meant."""
 
     model: ModelShape
     demand: Demand
@@ -118,15 +117,6 @@ class Question:
             raise PlanError(f"--router must be one of {', '.join(ROUTERS)}, not {self.router!r}")
         if len(self.changes) > CHANGES_MAX:
             raise PlanError(f"at most {CHANGES_MAX} what-ifs, not {len(self.changes)}")
-
-    def calibration_for(self, gpu: Gpu) -> Calibration:
-        """The one that was given holds for the GPU it was measured on."""
-        return self.calibration if calibrates(self.calibration, gpu) else UNCALIBRATED
-
-
-def calibrates(calibration: Calibration, gpu: Gpu) -> bool:
-    wanted = squeezed(calibration.gpu)
-    return not wanted or wanted in {squeezed(each) for each in (gpu.name, gpu.title, *gpu.aliases)}
 
 
 def classes_of(slo: tuple[str, ...]) -> tuple[Mapping[str, ServiceClass], tuple[str, ...]]:

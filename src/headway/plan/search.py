@@ -92,7 +92,7 @@ def _screen(question: Question, predictor: Predictor, found: _Found) -> tuple[li
         else:
             found.rejected.append(screened)
     rate = question.demand.rate
-    return sorted(candidates, key=lambda each: each.cost(each.replicas_at_least(rate))), considered
+    return sorted(candidates, key=lambda each: each.cost(each.bounds.replicas_at_least(rate))), considered
 
 
 def _size(
@@ -110,7 +110,7 @@ def _size(
     while left or pool.waiting:
         while left and pool.waiting < pool.processes:
             candidate = left.pop(0)
-            least = candidate.replicas_at_least(rate)
+            least = candidate.bounds.replicas_at_least(rate)
             if SLACK * candidate.cost(least) > _limit(found.sized, options):
                 found.rejected.append(_dearer(candidate, least))
                 continue

@@ -26,3 +26,16 @@ class Setup:
     @property
     def gpus(self) -> int:
         return self.tp * self.replicas
+
+
+def is_measured(setup: Setup, calibration: Calibration) -> bool:
+    """Whether the calibration was measured on this very set-up. Moved to another model, tensor parallelism or number
+    format of the same GPU and engine, two parameters made predictions of published points worse (docs/plan.md)."""
+    return (
+        setup.gpu.name == calibration.gpu
+        and setup.engine.name == calibration.engine
+        and setup.model.name == calibration.model
+        and setup.tp == calibration.tp
+        and setup.precision == calibration.precision
+        and setup.kv_precision == calibration.kv_precision
+    )

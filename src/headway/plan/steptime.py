@@ -22,7 +22,7 @@ from headway.policy.plan import ExecutorInfo
 from headway.policy.stepshape import StepShape
 from headway.sim.hardware import VOCABULARY
 
-FLAT_GEMM = Gemm(start_s=3e-6, compute=0.7, memory=0.8, p=2.5)
+FLAT_GEMM = Gemm(start_s=3e-6, compute=0.7, memory=0.8, p=2.5, assumed=True)
 """For GPUs and formats that nobody measured."""
 FLAT_ATTENTION = Attention(start_s=11e-6, decode_memory=0.8, prefill=((512, 0.16), (2048, 0.42), (8192, 0.54)))
 ELEMENTWISE_MOVES = 10
@@ -41,7 +41,7 @@ def gemm_of(gpu: Gpu, precision: Precision) -> Gemm:
 
 def gemm_is_measured(gpu: Gpu, precision: Precision) -> bool:
     """Whether products of this format, or of one that computes as it does, were measured on the GPU."""
-    return any(each in gpu.gemm for each in _like(precision))
+    return not gemm_of(gpu, precision).assumed
 
 
 def _like(precision: Precision) -> tuple[Precision, ...]:
