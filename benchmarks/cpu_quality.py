@@ -105,7 +105,8 @@ def _say(texts: list[Text], dtype: Dtype) -> Said:
         assert not result.failed, result.failed
         for drawn in result.drawn:
             index = int(drawn.request_id)
-            assert drawn.token == texts[index].tokens[place + 1] and drawn.logprob is not None
+            assert drawn.token == texts[index].tokens[place + 1]
+            assert drawn.logprob is not None
             if texts[index].learned[place + 1]:
                 logprobs[index, place] = drawn.logprob
                 likeliest[index, place] = drawn.top[0][0]
