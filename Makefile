@@ -36,6 +36,7 @@ clients: $(READY)  ## try the openai 2.x client and LiteLLM, in a virtual enviro
 
 clean:  ## remove the virtual environment and caches
 	rm -rf $(VENV) .venv-* build dist src/headway/engine/_native.*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	cd native/cmake && rm -rf CMakeCache.txt CMakeFiles CMakeInit.txt *.ninja* *.cmake *.a .skbuild-info.json .ninja_*
 
 $(READY): pyproject.toml constraints.txt $(wildcard native/*.* native/cmake/CMakeLists.txt)
 	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit("Headway needs Python 3.11 or newer; $(PYTHON) is %d.%d. Say which one: make PYTHON=python3.12" % v[:2])'

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cache
+from importlib import import_module
 from math import prod
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -46,12 +47,11 @@ class Into(IntEnum):
 @cache
 def _found() -> ModuleType | str:
     try:
-        from headway.engine import _native
+        return import_module("headway.engine._native")
     except ModuleNotFoundError:
-        return "Headway was installed without compiled kernels: there was no C++ compiler (pip install -v tells more)"
+        return "Headway was installed without compiled kernels: no C++ compiler, or one that failed"
     except ImportError as error:
         return f"the compiled kernels can't be loaded: {' '.join(str(error).split())}"
-    return _native
 
 
 def why_not() -> str | None:
