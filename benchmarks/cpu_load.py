@@ -22,13 +22,15 @@ from headway.bench.record import Outcome, Record
 from headway.bench.sender import ReplyError
 from headway.bench.target import Target
 from headway.bench.verdict import Verdict, judge
-from headway.policy.slo import BATCH, TARGET_ATTAINMENT, Objective
+from headway.policy.slo import CONVERSATIONAL, TARGET_ATTAINMENT, Objective
 
 DIALECT = Dialect(has_continuous_usage=False, has_exact_output=False)
 """What all of them take: usage at the end, to check that every token was seen; the length by ``ignore_eos``."""
 PROMPT = Lengths(96, 0.7, 16, 256)
 OUTPUT = Lengths(48, 0.7, 8, 192)
 """Of the conversations: short enough for an idle machine to answer within the promise."""
+TIER = CONVERSATIONAL.tiers[0]
+PATIENT = {"x-slo-ttft-ms": "3600000", "x-slo-itl-ms": "3600000"}
 DRAIN_S = 25.0
 """Longer than the longest answer takes within the promise."""
 TIMEOUT_S = 120.0
@@ -52,15 +54,16 @@ class Point:
         return f"{self.streams} at once, {self.prompt_tokens} in, {self.output_tokens} out"
 
     def calls(self, vocab_size: int, seed: int, *, has_promises: bool) -> Iterator[Call]:
-        """No two prompts are alike, in any of the points. Where promises are known, these have none, so that nobody is
-        refused or kept waiting: it is the engine that is measured."""
+        """No two prompts are alike, in any of the points. Where promises are known, these are promised so little that
+        nobody is refused or kept waiting: it is the engine that is measured."""
         rng = random.Random(f"{seed} {self}")
         for _ in range(self.requests):
             yield Call(
                 prompt=tuple(rng.randrange(vocab_size) for _ in range(self.prompt_tokens)),
                 prompt_tokens=self.prompt_tokens,
                 max_tokens=self.output_tokens,
-                tier=BATCH.tiers[0] if has_promises else None,
+                tier=TIER if has_promises else None,
+                headers=PATIENT if has_promises else {},
                 extra={"temperature": 0, "ignore_eos": True},
             )
 
@@ -91,7 +94,7 @@ def traffic(vocab_size: int, objective: Objective, *, has_promises: bool) -> Tra
     headers = {"x-slo-ttft-ms": f"{1000 * objective.ttft_s:g}", "x-slo-itl-ms": f"{1000 * objective.itl_s:g}"}
     return Traffic(
         vocab_size=vocab_size,
-        tier="priority" if has_promises else None,
+        tier=TIER if has_promises else None,
         headers=headers if has_promises else {},
         prompt=PROMPT,
         output=OUTPUT,
