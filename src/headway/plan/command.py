@@ -19,8 +19,8 @@ from headway import __version__
 from headway.bench.export import ExportError, write_file
 from headway.bench.given import check_outputs
 from headway.plan.calibration_file import load as load_calibration
-from headway.plan.candidate import setups
 from headway.plan.catalogue import find_gpu, gpus, parse_price, priced
+from headway.plan.check import check
 from headway.plan.engine import UNCALIBRATED, Calibration
 from headway.plan.engines import find_engine
 from headway.plan.errors import PlanError
@@ -35,7 +35,6 @@ from headway.plan.progress import Shown
 from headway.plan.question import ROUTERS, Question, change_of, classes_of, precision_of, precisions_of
 from headway.plan.report.page import plan_page
 from headway.plan.search import OPTIONS, OPTIONS_QUICK, search
-from headway.plan.setup import is_measured
 from headway.plan.show import show
 from headway.policy.policies import POLICIES
 
@@ -281,19 +280,8 @@ def _question(
         changes=tuple(change_of(text) for text in what_if),
         catalogue=tuple(catalogue.values()),
     )
-    _check_calibration(question)
+    check(question)
     return question
-
-
-def _check_calibration(question: Question) -> None:
-    """One that none of the set-ups was measured with would be left unused in silence."""
-    given = question.calibration
-    if given.gpu and not any(is_measured(setup, given) for setup in setups(question)):
-        kv = f" --kv-precision {given.kv_precision}" if given.kv_precision is not question.kv_precision else ""
-        raise PlanError(
-            f"--calibration was measured with {given.model} in {given.precision} on {given.tp} x {given.gpu}, and none "
-            f"of the set-ups is that: --gpu {given.gpu} --tp {given.tp} --precision {given.precision}{kv} would be"
-        )
 
 
 def _check_outputs(json_file: Path | None, html_file: Path | None) -> None:

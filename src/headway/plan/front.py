@@ -14,6 +14,7 @@ from headway.plan.outcome import FrontPoint
 from headway.plan.question import Question
 from headway.plan.steady import closed_loop
 from headway.plan.steptime import machine
+from headway.policy.policies import default_step_tokens
 
 CONCURRENCIES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
@@ -25,7 +26,7 @@ def front(candidates: Iterable[Candidate], question: Question) -> tuple[FrontPoi
     output = max(2, round(sum(call.size.output_tokens for call in calls) / len(calls)))
     points: list[FrontPoint] = []
     for candidate in candidates:
-        points += _points(candidate, prompt, output)
+        points += _points(candidate, default_step_tokens(question.policy), prompt, output)
     return undominated(points)
 
 
@@ -37,11 +38,11 @@ def undominated(points: Sequence[FrontPoint]) -> tuple[FrontPoint, ...]:
     return tuple(kept)
 
 
-def _points(candidate: Candidate, prompt: int, output: int) -> Iterable[FrontPoint]:
+def _points(candidate: Candidate, step_tokens: int, prompt: int, output: int) -> Iterable[FrontPoint]:
     setup = candidate.setup
     for concurrency in CONCURRENCIES:
         try:
-            steady = closed_loop(machine(setup), concurrency, prompt, output)
+            steady = closed_loop(machine(setup, step_tokens), concurrency, prompt, output)
         except PlanError:
             return
         if steady.limit != "load":

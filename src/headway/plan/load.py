@@ -50,6 +50,11 @@ class Demand:
     def sample(self) -> tuple[Call, ...]:
         return tuple(islice(self.workload.calls(Steady(self.rate), 0), SAMPLE))
 
+    def too_long(self, context: int) -> float:
+        """Share of the requests that are longer than a model's context, prompt and answer together."""
+        calls = self.sample()
+        return sum(call.size.prompt_tokens + call.size.output_tokens > context for call in calls) / len(calls)
+
     @property
     def promises(self) -> Mapping[str, Objective]:
         """Of the classes that are promised something."""
@@ -182,8 +187,7 @@ def _replayed(parsed: BenchReplay, spec: str, promise: Objective, context: int) 
     kept, dropped = _fitting(spec, rows, context)
     traffic = _timed(spec, {parsed.service_class: kept})
     traffic = tuple(replace(kind, objective=promise) for kind in traffic)
-    left_out = parsed.left_out + dropped
-    notes = [f"{left_out:,} requests that the model's context can't hold were left out"] if left_out else []
+    notes = _left_out(parsed.left_out + dropped)
     if isinstance(traffic[0].source, Blocks):
         notes.append(f"each run takes stretches of {BLOCK_ROWS} requests from all over the trace")
     return _Read(traffic, listing().get(spec.partition(":")[0], "a trace"), parsed.rate, tuple(notes), is_timed=True)
@@ -213,17 +217,23 @@ def _listed(parsed: Listed, process: Process, context: int) -> _Read:
 
 def _recorded(spec: str, process: Process, context: int) -> _Read:
     found = recorded_rows(spec)
-    rows = {name: _fitting(spec, rows, context)[0] for name, rows in found.rows.items()}
+    fitting = {name: _fitting(spec, rows, context) for name, rows in found.rows.items()}
+    rows = {name: kept for name, (kept, _) in fitting.items()}
     total = sum(len(each) for each in rows.values())
+    notes = (*found.notes, *_left_out(sum(dropped for _, dropped in fitting.values())))
     if found.is_open:
-        return _Read(_timed(spec, rows), found.description, found.rate, found.notes, is_timed=True)
+        return _Read(_timed(spec, rows), found.description, found.rate, notes, is_timed=True)
     traffic = tuple(
         Traffic(
             source=CallSource(tuple(row.size for row in each), process), service_class=name, share=len(each) / total
         )
         for name, each in rows.items()
     )
-    return _Read(traffic, found.description, None, found.notes)
+    return _Read(traffic, found.description, None, notes)
+
+
+def _left_out(requests: int) -> list[str]:
+    return [f"{requests:,} requests that the model's context can't hold were left out"] if requests else []
 
 
 def _timed(spec: str, by_class: Mapping[str, list[Row]]) -> tuple[Traffic, ...]:

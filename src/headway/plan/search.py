@@ -265,4 +265,7 @@ def _best_effort(question: Question, found: list[Rejected]) -> str:
             f"the promised {PARTS_SAID[part]} is broken on every idle {which}; the best possible is {least_ms:.3g} ms "
             f"({best.tp} x {best.gpu} in {best.precision}, for {percent(question.target)} of the requests)"
         )
+    unsupported = [each for each in found if each.why is Why.UNSUPPORTED]
+    if unsupported and len(unsupported) == len(found):
+        return unsupported[0].reason
     return smallest_said(question)

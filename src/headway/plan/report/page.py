@@ -20,8 +20,8 @@ def plan_page(plan: Plan) -> str:
     asked, best = plan.asked, plan.best
     found = [
         Section("The options", _options(plan), note="The cheapest first. Each keeps the promise at your load."),
-        Section("Speed and cost", _in_pairs([pareto(plan), attainment_over_rate(plan)])),
-        Section("As the load grows", _in_pairs([latency_over_rate(plan, "ttft"), latency_over_rate(plan, "itl")])),
+        Section("Speed and cost", _there([pareto(plan), attainment_over_rate(plan)])),
+        Section("As the load grows", _there([latency_over_rate(plan, "ttft"), latency_over_rate(plan, "itl")])),
         Section("The best option", [] if best is None else _details(plan, best)),
         Section("What if", _what_ifs(plan.what_ifs)),
         Section("How far to trust it", _trust(plan)),
@@ -285,5 +285,5 @@ def _how(plan: Plan) -> Paragraph:
     )
 
 
-def _in_pairs(charts: Sequence[Chart | None]) -> list[Item]:
+def _there(charts: Sequence[Chart | None]) -> list[Item]:
     return [each for each in charts if each is not None]
