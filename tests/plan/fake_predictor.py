@@ -59,11 +59,12 @@ def question(
 @dataclass
 class Fake:
     """``serves``: requests a second by GPU; 0: too slow at any load; absent: it does not fit. The closed bound is
-    ``optimism`` times what it serves."""
+    ``optimism`` times what it serves. ``fragile``: GPUs of which something was not measured."""
 
     question: Question
     serves: Mapping[str, float]
     optimism: float = 1.2
+    fragile: frozenset[str] = frozenset()
     sized: list[str] = field(default_factory=list)
 
     def screen(self, setup: Setup) -> Candidate | Rejected:
@@ -76,7 +77,9 @@ class Fake:
         candidate = Candidate(
             setup=setup,
             memory=Memory(total=8e10, weights=16e9, activations=1e9, other=1e9, kv_bytes=6e10, kv_tokens=480_000),
-            standing=Standing(level=Level.SUPPORTED, tpot=BAND, throughput=BAND, ttft=BAND),
+            standing=Standing(
+                level=Level.FRAGILE if name in self.fragile else Level.SUPPORTED, tpot=BAND, throughput=BAND, ttft=BAND
+            ),
             bounds=Bounds(rate_max=rate, batch=64, lives=((rate, 4.0),), ttft_s=0.05, itl_s=0.01, e2e_s=2.0, broken=()),
         )
         least = candidate.bounds.replicas_at_least(self.question.demand.rate)

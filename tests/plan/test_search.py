@@ -56,6 +56,40 @@ def test_what_can_only_be_dearer_is_not_simulated() -> None:
     assert "$50.00 an hour at least" in left_out.reason
 
 
+def test_the_cheapest_that_is_supported_is_among_the_options() -> None:
+    """By default all five options were cards whose products nobody measured, and none that anyone could be sure of."""
+    names = ("rtx-pro-6000", "rtx-a6000", "h100-sxm", "h200-sxm")
+    asked = question(*names, prices=dict(zip(names, (0.5, 0.6, 3.0, 4.0), strict=True)))
+    found = search(
+        asked,
+        lambda each: Fake(each, dict.fromkeys(names, 30.0), fragile=frozenset(names[:2])),
+        Serial(),
+        Quiet(),
+        options=2,
+    )
+    assert [(each.gpu, each.trust.level) for each in found.options] == [
+        ("rtx-pro-6000", "fragile"),
+        ("rtx-a6000", "fragile"),
+        ("h100-sxm", "supported"),
+    ]
+
+
+def test_an_option_near_saturation_says_so() -> None:
+    tight, loose = (
+        search(
+            question("h100-sxm", rate=rate),
+            lambda each: Fake(each, {"h100-sxm": 30.0}, optimism=1.0),
+            Serial(),
+            Quiet(),
+        ).best
+        for rate in (29.0, 20.0)
+    )
+    assert tight is not None
+    assert loose is not None
+    assert "97% of the highest load" in tight.trust.reasons[0]
+    assert not loose.trust.reasons
+
+
 def test_a_gpu_without_a_price_comes_after_those_with_one() -> None:
     found, _ = find(question("l4", "h100-sxm", prices={"l4": 9.0}), {"l4": 25.0, "h100-sxm": 50.0})
     assert [(each.gpu, each.usd_per_hour) for each in found.options] == [("l4", 9.0), ("h100-sxm", None)]

@@ -36,6 +36,7 @@ from headway.plan.question import ROUTERS, Question, change_of, classes_of, prec
 from headway.plan.report.page import plan_page
 from headway.plan.search import OPTIONS, OPTIONS_QUICK, search
 from headway.plan.show import show
+from headway.plan.usual import consumer_notes, price_notes, usual
 from headway.policy.policies import POLICIES
 
 EXIT_OK, EXIT_NONE, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
@@ -108,7 +109,8 @@ def plan(
         Try the winner with a change, and say what that takes: rate=2x, rate=40, prompt=1.5x, output=2x, itl=50,
         ttft=0.5x, or several with commas. May be given several times.
     gpu
-        Only this GPU (see `headway plan gpus`). May be given several times; all with a price if not given.
+        Only this GPU (see `headway plan gpus`). May be given several times. Not given: all that have a price, consumer
+        cards (GeForce) only with one from --price or --gpus-file.
     max_gpus
         GPUs in all.
     tp
@@ -261,7 +263,7 @@ def _question(
         context=shape.context_tokens,
     )
     named = tuple(find_gpu(each, catalogue) for each in gpu)
-    chosen_gpus = _once(named) or _priced(catalogue)
+    chosen_gpus = _once(named) or usual(catalogue)
     question = Question(
         model=shape,
         demand=demand,
@@ -279,6 +281,7 @@ def _question(
         tolerance=QUICK_TOLERANCE if quick else TOLERANCE,
         changes=tuple(change_of(text) for text in what_if),
         catalogue=tuple(catalogue.values()),
+        notes=(*price_notes(chosen_gpus), *(() if named else consumer_notes(catalogue, chosen_gpus))),
     )
     check(question)
     return question
@@ -293,10 +296,6 @@ def _check_outputs(json_file: Path | None, html_file: Path | None) -> None:
 
 def _once(named: tuple[Gpu, ...]) -> tuple[Gpu, ...]:
     return tuple({each.name: each for each in named}.values())
-
-
-def _priced(catalogue: Mapping[str, Gpu]) -> tuple[Gpu, ...]:
-    return tuple(each for each in catalogue.values() if each.price is not None)
 
 
 def _search(question: Question, processes: int | None, quick: bool, quiet: bool) -> Plan:

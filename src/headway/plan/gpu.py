@@ -73,7 +73,8 @@ class Price:
 class Gpu:
     """One GPU. ``memory_bytes``: what software can use, as the driver reports it. ``peaks``: dense operations a second
     (a multiply and an add are two). ``gemm``: fitted rates by precision, where somebody measured; others fall back to
-    flat shares. ``aliases``: what else it is called. ``sources``: by field name."""
+    flat shares. ``aliases``: what else it is called. ``consumer``: for desktops by its maker's terms, so planned only
+    where it is asked for. ``sources``: by field name."""
 
     name: str
     title: str
@@ -87,6 +88,7 @@ class Gpu:
     gemm: Mapping[Precision, Gemm] = field(default_factory=dict)
     attention: Attention | None = None
     aliases: tuple[str, ...] = ()
+    consumer: bool = False
     sources: Mapping[str, Source] = field(default_factory=dict)
 
     @property

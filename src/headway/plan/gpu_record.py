@@ -73,6 +73,7 @@ class GpuRecord(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only
     gemm: dict[Precision, GemmRecord] = {}
     attention: AttentionRecord | None = None
     rates_of: str | None = None
+    consumer: bool = False
     sources: dict[str, str] = {}
 
 
@@ -133,6 +134,7 @@ def to_gpu(name: str, record: GpuRecord, sources: Mapping[str, SourceRecord], da
         gemm={precision: _gemm(gemm, f"{where}: gemm.{precision}") for precision, gemm in record.gemm.items()},
         attention=None if record.attention is None else _attention(record.attention, f"{where}: attention"),
         aliases=tuple(record.aliases),
+        consumer=record.consumer,
         sources={
             field: Source(name=named.name, date=named.date)
             for field, text in record.sources.items()

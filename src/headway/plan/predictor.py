@@ -15,7 +15,7 @@ import msgspec
 
 from headway.plan.bounds import alone_s, bounds, fresh_tokens
 from headway.plan.candidate import Candidate, rejected
-from headway.plan.domain import judge, near_saturation
+from headway.plan.domain import judge
 from headway.plan.errors import PlanError
 from headway.plan.forecast import Forecaster
 from headway.plan.load import Demand
@@ -153,9 +153,8 @@ class Simulated:
             return self._too_few(candidate, sizing.forecaster)
         least = self.demand.rate / forecast.replicas
         found = sizing.capacity(least) if finds_capacity else Figure(least)
-        standing = near_saturation(candidate.standing, least / candidate.bounds.rate_max)
         return Detailed(
-            candidate=replace(candidate, standing=standing),
+            candidate=candidate,
             replicas=forecast.replicas,
             forecast=forecast,
             capacity=found,

@@ -80,7 +80,8 @@ class Change:
 class Question:
     """``gpus``: with the prices that count. ``tensor_parallel``: sizes to try, None for all that can be. ``requests``:
     least arrivals of one simulated run. ``tolerance``: relative, of capacities. ``calibration``: of one set-up, for it
-    alone. ``catalogue``: all GPUs there are. Raises ``PlanError`` for what can't be meant."""
+    alone. ``catalogue``: all GPUs there are. ``notes``: what whoever reads the plan must know of them. Raises
+    ``PlanError`` for what can't be meant."""
 
     model: ModelShape
     demand: Demand
@@ -99,6 +100,7 @@ class Question:
     tolerance: float = 0.08
     changes: tuple[Change, ...] = ()
     catalogue: tuple[Gpu, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name, value, least, most in (

@@ -5,6 +5,7 @@ from __future__ import annotations
 from statistics import fmean
 from typing import TYPE_CHECKING
 
+from headway.plan.domain import near_saturation
 from headway.plan.load import Demand
 from headway.plan.outcome import (
     Asked,
@@ -95,6 +96,7 @@ def trust_record(standing: Standing) -> Trust:
 def option_record(detailed: Detailed, question: Question) -> Option:
     candidate, forecast, rate = detailed.candidate, detailed.forecast, question.demand.rate
     setup, room, band = candidate.setup, candidate.memory, candidate.standing.throughput
+    load_share = rate / detailed.replicas / candidate.bounds.rate_max
     gpus = setup.tp * detailed.replicas
     until = max(rate, detailed.capacity.value * detailed.replicas)
     price = setup.gpu.price
@@ -114,7 +116,7 @@ def option_record(detailed: Detailed, question: Question) -> Option:
         sure=band is not None and until * band.low >= rate,
         forecast=forecast,
         binding=detailed.binding,
-        trust=trust_record(candidate.standing),
+        trust=trust_record(near_saturation(candidate.standing, load_share)),
         memory=MemoryRecord(
             gpu_bytes=setup.gpu.memory_bytes,
             weight_bytes=room.weights,

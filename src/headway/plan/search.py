@@ -3,7 +3,8 @@
 Every set-up is screened by closed formulas. Those that are left are simulated in order of the least that they can
 cost: first one replica with its share of the load, which tells how many are needed. Whatever can't cost less than the
 options found so far is left out. Then the cheapest are simulated whole, replicas behind their router, with the largest
-load that they keep; the what-ifs come last.
+load that they keep, and if all of those rest on what nobody measured, the cheapest that does not; the what-ifs come
+last.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from headway.plan.predictor import Detailed, Predictor, Sized
 from headway.plan.question import Change, Question
 from headway.plan.records import PARTS_SAID, asked_record, load_record, option_record, percent, what_if_said
 from headway.plan.setup import Setup
+from headway.plan.standing import Level
 
 OPTIONS = 5
 """Options that are simulated whole, and shown."""
@@ -69,7 +71,7 @@ def search(
         rejected=tuple(sorted(found.rejected, key=lambda each: (each.gpu, each.tp, each.precision))),
         what_ifs=what_ifs,
         best_effort=None if detailed else _best_effort(question, found.rejected),
-        notes=tuple(f"{note[:1].upper()}{note[1:]}." for note in question.demand.notes),
+        notes=tuple(f"{note[:1].upper()}{note[1:]}." for note in (*question.demand.notes, *question.notes)),
         cost=Cost(
             wall_s=clock() - began_s,
             cpu_s=cpu() - spent_s + pool.cpu_s(),
@@ -111,7 +113,7 @@ def _size(
         while left and pool.waiting < pool.processes:
             candidate = left.pop(0)
             least = candidate.bounds.replicas_at_least(rate)
-            if SLACK * candidate.cost(least) > _limit(found.sized, options):
+            if SLACK * candidate.cost(least) > _limit(found.sized, options, candidate):
                 found.rejected.append(_dearer(candidate, least))
                 continue
             pool.submit(candidate, predictor.size, candidate)
@@ -125,10 +127,17 @@ def _size(
         progress.step("set-ups simulated", count, count + len(left) + pool.waiting)
 
 
-def _limit(sized: list[Sized], options: int) -> float:
-    """What the dearest of the options costs that there will be at least; endless before there are as many."""
+def _limit(sized: list[Sized], options: int, candidate: Candidate) -> float:
+    """What the dearest of the options costs that there will be at least; endless before there are as many, and for
+    what is supported before one of them is."""
+    if _is_supported(candidate) and not any(_is_supported(each.candidate) for each in sized):
+        return float("inf")
     costs = sorted(each.candidate.cost(each.replicas) for each in sized)
     return costs[options - 1] if len(costs) >= options else float("inf")
+
+
+def _is_supported(candidate: Candidate) -> bool:
+    return candidate.standing.level is Level.SUPPORTED
 
 
 def _dearer(candidate: Candidate, least: int) -> Rejected:
@@ -139,7 +148,8 @@ def _dearer(candidate: Candidate, least: int) -> Rejected:
 
 
 def _detail(predictor: Predictor, pool: Pool, progress: Progress, found: _Found, options: int) -> list[Detailed]:
-    """The cheapest options, whole. One that turns out not to keep it makes room for the next."""
+    """The cheapest options, whole, and the cheapest that is supported. One that turns out not to keep it makes room for
+    the next."""
     queue = sorted(found.sized, key=lambda each: (each.candidate.cost(each.replicas), each.replicas))
     detailed: list[Detailed] = []
     while queue or pool.waiting:
@@ -147,7 +157,12 @@ def _detail(predictor: Predictor, pool: Pool, progress: Progress, found: _Found,
             sized = queue.pop(0)
             pool.submit(sized, _detail_one, predictor, sized, True)
         if not pool.waiting:
-            break
+            sure = [] if any(_is_supported(each.candidate) for each in detailed) else queue
+            sized_sure = next((each for each in sure if _is_supported(each.candidate)), None)
+            if sized_sure is None:
+                break
+            queue.remove(sized_sure)
+            pool.submit(sized_sure, _detail_one, predictor, sized_sure, True)
         for _, one in pool.done():
             if isinstance(one, Rejected):
                 found.rejected.append(one)

@@ -71,7 +71,7 @@ def _promises(load: LoadRecord) -> Iterable[str]:
 def _table(plan: Plan, *, is_wide: bool) -> Table:
     """A row for each option, and for each class where there are several."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2 if is_wide else 1, 0, 0))
-    table.add_column("set-up", no_wrap=True)
+    table.add_column("set-up", no_wrap=is_wide, overflow="fold")  # all else stays whole
     wide = ["TTFT p95", "ITL p95", "tok/s", "batch"]
     columns = ["$/h", "$/M out", "in SLO", "until", *(wide if is_wide else ["TTFT", "ITL"])]
     for name in columns:
