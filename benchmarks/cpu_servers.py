@@ -94,9 +94,8 @@ class Comparison:
         for entry, rounds in self._kept.items():
             of[entry] |= capacity_figures(rounds, self._offered[entry])
         for entry, server in self._servers.items():
-            of[entry] |= {"start_to_ready_s": round(server.ready_s, 2), **self._memory(entry, server)}
-            if entry in self._failed:
-                of[entry]["failed"] = self._failed[entry]
+            of[entry]["start_to_ready_s"] = round(server.ready_s, 2)
+            of[entry] |= {"failed": self._failed[entry]} if entry in self._failed else self._memory(entry, server)
         shape = self._model.name
         return {
             **{f"{shape}_{entry.name}_{key}": value for entry, known in of.items() for key, value in known.items()},
@@ -136,11 +135,16 @@ class Comparison:
         if entry in self._failed:
             return None
         try:
-            return work()
+            value = work()
         except ReplyError as error:
             self._failed[entry] = str(error)
-            self._say(entry, f"is left out from here on: {error}")
-            return None
+        else:
+            status = self._servers[entry].process.poll()
+            if status is None:
+                return value
+            self._failed[entry] = f"the server has ended, with status {status}"
+        self._say(entry, f"is left out from here on: {self._failed[entry]}")
+        return None
 
     def _watched(
         self, entry: Entry, work: Callable[[], Value], values: Callable[[Value], Mapping[str, float]]
@@ -176,23 +180,28 @@ class Comparison:
     # ---- capacity ----------------------------------------------------------------------------------------------------
 
     def _capacity(self, turn: int) -> None:
-        """Every server's search, a window of each in turn."""
-        searches = {entry: self._search(entry, turn) for entry in self._servers if entry not in self._failed}
+        """Every server's search, a window of each in turn. If the time is up, a first search that isn't over counts
+        with what it has."""
+        searches = {entry: self._search(entry) for entry in self._servers if entry not in self._failed}
+        try:
+            self._run_searches(searches, turn)
+        finally:
+            for entry, search in searches.items():
+                if entry not in self._failed and (search.next_rate() is None or (turn == 0 and search.kept)):
+                    self._kept[entry].append(search.kept)
+                    self._say(entry, f"keeps the promise at {search.kept:.2f} requests/s")
+
+    def _run_searches(self, searches: Mapping[Entry, Search], turn: int) -> None:
         step = 0
-        while any(search.next_rate() is not None for search in searches.values()):
+        while any(search.next_rate() for entry, search in searches.items() if entry not in self._failed):
             for entry in self._order(turn + step):
-                if entry in searches and (rate := searches[entry].next_rate()) is not None:
+                if entry in searches and entry not in self._failed and (rate := searches[entry].next_rate()):
                     is_kept = self._window(entry, rate, turn)
-                    if is_kept is None:
-                        del searches[entry]
-                    else:
+                    if is_kept is not None:
                         searches[entry].note(rate, is_kept=is_kept)
             step += 1
-        for entry, search in searches.items():
-            self._kept[entry].append(search.kept)
-            self._say(entry, f"keeps the promise at {search.kept:.2f} requests/s")
 
-    def _search(self, entry: Entry, turn: int) -> Search:
+    def _search(self, entry: Entry) -> Search:
         closed = [
             sample.values["output_tok_s"] / MEAN_OUTPUT
             for (known, _), some in self._samples.items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import time
@@ -55,11 +56,16 @@ def memory_mb(process_id: int) -> dict[str, float]:
 
 
 def cpu_s(process_id: int) -> float:
-    """Processor time so far of a process and all below it that still run."""
+    """Processor time so far of a process and all below it that still run; 0 if it doesn't."""
     import psutil
 
-    process = psutil.Process(process_id)
-    return sum(sum(each.cpu_times()[:2]) for each in (process, *process.children(recursive=True)))
+    total_s = 0.0
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(process_id)
+        for each in (process, *process.children(recursive=True)):
+            with contextlib.suppress(psutil.Error):  # it has ended since
+                total_s += sum(each.cpu_times()[:2])
+    return total_s
 
 
 def busy_s() -> float:

@@ -207,9 +207,9 @@ class Connection(asyncio.Protocol):
         self._transport.write(f"{head}content-length: {len(data)}\r\n\r\n".encode() + data)
 
 
-async def serve(gap_s: float, first_s: float) -> None:
+async def serve(gap_s: float, first_s: float, port: int) -> None:
     pace = Pace(gap_s, first_s)
-    server = await asyncio.get_running_loop().create_server(lambda: Connection(pace), HOST, 0, backlog=4096)
+    server = await asyncio.get_running_loop().create_server(lambda: Connection(pace), HOST, port, backlog=4096)
     print(server.sockets[0].getsockname()[1], flush=True)
     async with server:
         await server.serve_forever()
@@ -219,8 +219,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.stream_server", description=__doc__)
     parser.add_argument("--gap", type=float, default=0.02, help="seconds between tokens of a stream; 0: no wait")
     parser.add_argument("--first", type=float, default=0.05, help="seconds to the first token, at least")
+    parser.add_argument("--port", type=int, default=0, help="0: any that is free")
     arguments = parser.parse_args()
-    asyncio.run(serve(arguments.gap, arguments.first))
+    asyncio.run(serve(arguments.gap, arguments.first, arguments.port))
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from benchmarks import cpu, cpu_peers
 from benchmarks.cpu_figures import Figures
 from benchmarks.cpu_load import Point, offer, run_point, traffic
 from benchmarks.cpu_peers import Model, entries, parse_peer, read_peers, running
+from benchmarks.cpu_probe import Probe, Speeds
 from headway.bench.launch import end
 from headway.models.shapes import shape_config
 from headway.policy.slo import CONVERSATIONAL, Objective
@@ -164,3 +165,67 @@ def test_only_who_keeps_promises_is_told_which() -> None:
     told, untold = (traffic(500, CONVERSATIONAL.objective, has_promises=each) for each in (True, False))
     assert (told.tier, told.headers) == ("priority", {"x-slo-ttft-ms": "300", "x-slo-itl-ms": "100"})
     assert (untold.tier, untold.headers) == (None, {})
+
+
+# ---- all of it -------------------------------------------------------------------------------------------------------
+
+
+class Steady(Probe):
+    """A machine that is always equally fast, and doesn't take a second to say so."""
+
+    def __init__(self, threads: int) -> None:
+        super().__init__(threads)
+        self.name = "steady"
+
+    def speeds(self) -> Speeds:
+        return Speeds(36.0, 460.0, 930.0)
+
+    def measure_products(self) -> None:
+        pass
+
+    def reached(self) -> dict[str, float]:
+        return {"bf16": 0.9, "int8": 0.85}
+
+
+LEAVING = """
+import os, sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+    def do_POST(self):
+        os._exit(3)
+HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"""
+
+
+@pytest.fixture
+def paced_and_leaving(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What a comparison of two servers is given: one is paced, the other goes when it is first asked for anything."""
+    monkeypatch.setattr(cpu, "Probe", Steady)
+    (tmp_path / "leaving.py").write_text(LEAVING)
+    python = sys.executable
+    return [
+        *("--peer", f"paced-bf16={python} -m benchmarks.stream_server --gap 0.002 --first 0.01 --port {{port}}"),
+        *("--peer", f"leaving-bf16={python} {tmp_path / 'leaving.py'} {{port}}"),
+        *("--servers", "paced-bf16,leaving-bf16", "--shapes", "tiny", "--singles", "1", "--streams", "4"),
+        *("--seconds", "0.5", "--windows", "2"),
+    ]
+
+
+def test_servers_are_compared_and_one_that_goes_is_left_out(paced_and_leaving: list[str]) -> None:
+    figures = cpu.run(parsed(*paced_and_leaving, "--rounds", "2"))
+    assert figures["tiny_paced-bf16_ttft_ms_128x1"] >= 10.0
+    assert figures["tiny_paced-bf16_output_tok_s_128x4"] > 100.0
+    assert figures["tiny_paced-bf16_capacity_requests_s"] > 0.0
+    assert len(str(figures["tiny_paced-bf16_capacity_rounds"]).split(",")) == 2
+    assert figures["tiny_paced-bf16_rss_mb"] > 1.0
+    assert "tiny_leaving-bf16_failed" in figures
+    assert "tiny_leaving-bf16_ttft_ms_128x1" not in figures
+    assert "ended" not in figures
+
+
+def test_a_run_that_has_no_more_time_says_so(paced_and_leaving: list[str]) -> None:
+    figures = cpu.run(parsed(*paced_and_leaving, "--minutes", "0"))
+    assert figures["ended"] == "after 0 minutes, on tiny"
