@@ -1,0 +1,176 @@
+"""The linear layers of the compiled kernels, held against the machine: how much of its limit each reaches.
+
+A product can be no faster than its weights are read from memory, nor than the processor multiplies; both limits are
+measured in the same run, before and after. Each layer is there in so many copies that none of it is still in a cache
+when its turn comes, as in a model. torch's own bf16 layers take turns with ours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from headway.engine import native
+from headway.engine.linear import BrainKernel
+
+if TYPE_CHECKING:
+    from headway.engine import _native
+
+SHAPES = ("960x576", "3072x576", "576x1536", "1536x1024", "5632x1024", "1024x2816")
+"""Outputs x inputs. The first three are those of SmolLM2-135M."""
+ROWS = (1, 2, 4, 8, 12, 16, 32, 64, 128, 512, 2048)
+COLD_BYTES = 160 * 1024 * 1024
+"""Of all copies of a layer: several times what a cache holds."""
+READ_BYTES = 512 * 1024 * 1024
+DOT_ROUNDS = 2_000_000
+TURN_S = 0.05
+"""How long one measurement takes at least, if the limit is reached."""
+
+Array = native.Array
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bytes a second, and operations a second by whether they are of int8."""
+
+    read: float
+    operations: dict[bool, float]
+
+    def seconds(self, weight_bytes: int, operations: int, int8: bool) -> float:
+        return max(weight_bytes / self.read, operations / self.operations[int8])
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--kernels", default="", help="avx512, avx2 or portable; the best if not given")
+    parser.add_argument("--shapes", default=",".join(SHAPES), help="outputs x inputs, as in 1024x2816")
+    parser.add_argument("--rows", default=",".join(map(str, ROWS)))
+    parser.add_argument("--repeats", type=int, default=5, help="turns; the best counts")
+
+
+def run(arguments: argparse.Namespace) -> dict[str, float | int | str]:
+    torch.set_num_threads(arguments.threads)
+    pool = native.make_pool(arguments.threads)
+    kernels = native.choose(arguments.kernels)
+    limits = measure_limits(pool)
+    figures: dict[str, float | int | str] = {"kernels": kernels, "threads": arguments.threads, **_named("", limits)}
+    for shape in arguments.shapes.split(","):
+        outputs, inputs = map(int, shape.split("x"))
+        for rows in map(int, arguments.rows.split(",")):
+            found = _measure(outputs, inputs, rows, pool, kernels, limits, arguments.repeats)
+            figures |= {f"{name}_{shape}_{rows}": value for name, value in found.items()}
+            print(shape, rows, *(f"{name} {value:.3g}" for name, value in found.items()), sep="  ", file=sys.stderr)
+    return figures | _named("_after", measure_limits(pool))
+
+
+def measure_limits(pool: _native.Pool) -> Limits:
+    module, buffer = native.load(), np.ones(READ_BYTES, np.uint8)
+    read = READ_BYTES / _best(lambda: module.read(pool, buffer.ctypes.data, READ_BYTES), 5)
+    operations = {}
+    for int8 in (False, True):
+        done = module.dot(pool, int8, DOT_ROUNDS)
+        seconds = _best(lambda int8=int8: module.dot(pool, int8, DOT_ROUNDS), 3)  # type: ignore[misc]
+        operations[int8] = done / seconds if done else float("inf")
+    return Limits(read, operations)
+
+
+def _named(suffix: str, limits: Limits) -> dict[str, float]:
+    return {
+        f"limit_read_gb_s{suffix}": round(limits.read / 1e9, 1),
+        f"limit_bf16_gflop_s{suffix}": round(limits.operations[False] / 1e9, 1),
+        f"limit_int8_gop_s{suffix}": round(limits.operations[True] / 1e9, 1),
+    }
+
+
+def _measure(
+    outputs: int, inputs: int, rows: int, pool: _native.Pool, kernels: str, limits: Limits, repeats: int
+) -> dict[str, float]:
+    """Shares of the limit that is nearer: the reading of the weights, or the arithmetic."""
+    random = np.random.default_rng(0)
+    weight = random.integers(0x3C00, 0x3D00, (outputs, inputs)).astype(np.uint16)
+    turns = {
+        f"{'int8' if int8 else 'bf16'}": _native_turn(weight, rows, int8, pool, kernels, random)
+        for int8 in (False, True)
+    }
+    if BrainKernel.is_supported():
+        turns["torch_bf16"] = _torch_turn(weight, rows)
+    best = dict.fromkeys(turns, float("inf"))
+    operations = 2 * rows * outputs * inputs
+    floors = {
+        name: limits.seconds(weight.nbytes // (1 + (name == "int8")), operations, name == "int8") for name in turns
+    }
+    for _ in range(repeats):
+        for name, turn in turns.items():
+            best[name] = min(best[name], turn(max(2, round(TURN_S / floors[name]))))
+    return {f"{name}_share": round(floors[name] / seconds, 3) for name, seconds in best.items()} | {
+        f"{name}_us": round(seconds * 1e6, 1) for name, seconds in best.items()
+    }
+
+
+def _native_turn(
+    weight: Array, rows: int, int8: bool, pool: _native.Pool, kernels: str, random: np.random.Generator
+) -> Callable[[int], float]:
+    """Multiplies as often as it is told, and tells the seconds of one."""
+    first = native.pack(weight, int8=int8, pool=pool, kernels=kernels)
+    copies = [first]
+    for _ in range(COLD_BYTES // first.data.nbytes):
+        data = native.aligned(first.data.shape, first.data.dtype)
+        data[:] = first.data
+        copies.append(native.PackedLinear(first.outputs, first.inputs, data, first.scales, first.sums))
+    layers = [copy.native() for copy in copies]
+    outputs, inputs = weight.shape
+    numbers = random.integers(100, 150, (rows, inputs)).astype(np.uint8 if int8 else np.uint16)
+    scales, out = np.ones(rows, np.float32), np.empty((rows, outputs), np.float32)
+    multiply = native.load().multiply
+    options = {
+        "kernels": kernels,
+        "pool": pool,
+        "rows": numbers.ctypes.data,
+        "stride": inputs,
+        "scales": scales.ctypes.data if int8 else 0,
+        "count": rows,
+        "chunk": max(1, -(-outputs // native.PANEL) // (8 * pool.threads)),
+        "into": int(native.Into.STORE),
+        "out": out.ctypes.data,
+        "out_stride": outputs,
+    }
+
+    def turn(times: int, _kept: object = (copies, numbers, scales, out)) -> float:
+        begin = time.perf_counter()
+        for place in range(times):
+            multiply(linear=layers[place % len(layers)], **options)
+        return (time.perf_counter() - begin) / times
+
+    return turn
+
+
+def _torch_turn(weight: Array, rows: int) -> Callable[[int], float]:
+    wide = torch.from_numpy(weight.view(np.int16)).view(torch.bfloat16)
+    layers = [BrainKernel().pack(wide, None) for _ in range(1 + COLD_BYTES // weight.nbytes)]
+    numbers = torch.ones(rows, weight.shape[1], dtype=torch.bfloat16)
+
+    def turn(times: int) -> float:
+        with torch.inference_mode():
+            begin = time.perf_counter()
+            for place in range(times):
+                layers[place % len(layers)](numbers)
+            return (time.perf_counter() - begin) / times
+
+    return turn
+
+
+def _best(work: Callable[[], object], repeats: int) -> float:
+    best = float("inf")
+    for _ in range(repeats):
+        begin = time.perf_counter()
+        work()
+        best = min(best, time.perf_counter() - begin)
+    return best
