@@ -1,6 +1,9 @@
 // What is done to one row: norms, conversions, rotation, the choice of a token.
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
+#include <nanobind/stl/vector.h>
 
+#include <tuple>
 #include <vector>
 
 #include "bind.h"
@@ -36,16 +39,28 @@ void rotate(const std::string& name, Address mixed, int heads, Address query_nor
                              at<bf16>(queries));
 }
 
-int largest(const std::string& name, Address values, int count) {
-  return kernels_named(name).largest(at<const float>(values), count);
+// One index for each of `rows` rows, `stride` floats apart.
+std::vector<int> largest(const std::string& name, Address values, std::ptrdiff_t stride, int rows, int count) {
+  const Kernels& kernels = kernels_named(name);
+  std::vector<int> found(rows);
+  for (int row = 0; row < rows; ++row) found[row] = kernels.largest(at<const float>(values) + row * stride, count);
+  return found;
 }
 
-int sample(const std::string& name, Address logits, int count, float temperature, int top_k, double top_p, float min_p,
-           double number) {
-  thread_local std::vector<float> scratch;
-  if (scratch.size() < 2 * std::size_t(count)) scratch.resize(2 * std::size_t(count));
-  return kernels_named(name).sample(at<const float>(logits), count, {temperature, top_k, top_p, min_p}, number,
-                                    scratch.data());
+// Temperature, top_k, top_p, min_p, and the number to draw at.
+using Rule = std::tuple<float, int, double, float, double>;
+
+// One token for each of the rules, whose rows are `stride` floats apart.
+std::vector<int> sample(const std::string& name, Address logits, std::ptrdiff_t stride, int count,
+                        const std::vector<Rule>& rules) {
+  const Kernels& kernels = kernels_named(name);
+  std::vector<float> scratch(2 * std::size_t(count));
+  std::vector<int> tokens;
+  for (const auto& [temperature, top_k, top_p, min_p, number] : rules) {
+    const float* const row = at<const float>(logits) + std::ptrdiff_t(tokens.size()) * stride;
+    tokens.push_back(kernels.sample(row, count, {temperature, top_k, top_p, min_p}, number, scratch.data()));
+  }
+  return tokens;
 }
 
 }  // namespace
@@ -57,9 +72,8 @@ void bind_rows(nb::module_& module) {
   module.def("convert", &convert, nb::kw_only(), "kernels"_a, "int8"_a, "x"_a, "size"_a, "out"_a, "scale"_a, free);
   module.def("rotate", &rotate, nb::kw_only(), "kernels"_a, "mixed"_a, "heads"_a, "query_norm"_a, "key_norm"_a,
              "epsilon"_a, "cosines"_a, "sines"_a, "scale"_a, "cache"_a, "block"_a, "slot"_a, "queries"_a, free);
-  module.def("largest", &largest, nb::kw_only(), "kernels"_a, "values"_a, "count"_a, free);
-  module.def("sample", &sample, nb::kw_only(), "kernels"_a, "logits"_a, "count"_a, "temperature"_a, "top_k"_a,
-             "top_p"_a, "min_p"_a, "number"_a, free);
+  module.def("largest", &largest, nb::kw_only(), "kernels"_a, "values"_a, "stride"_a, "rows"_a, "count"_a, free);
+  module.def("sample", &sample, nb::kw_only(), "kernels"_a, "logits"_a, "stride"_a, "count"_a, "rules"_a, free);
 }
 
 }  // namespace headway

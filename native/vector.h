@@ -160,9 +160,9 @@ inline std::int32_t largest_of(Ints values) {
 inline constexpr float ROUNDER = 12582912.0f;  // 1.5 * 2^23
 inline constexpr std::int32_t ROUNDER_BITS = 0x4b400000;
 
-// e^x for x <= 0, with a relative error below 2e-7; 0 where that is below the smallest normal float. NaN stays NaN.
+// e^x for x <= 0, with a relative error below 2e-7, or 0 where it is too small for a normal float. NaN stays NaN.
 //
-// x = n log 2 + r with |r| <= log(2) / 2, and e^r = 1 + r + r^2 q(r), where q is the cubic of least error.
+// x = n log 2 + r with |r| <= log(2) / 2, and e^r = 1 + r (1 + r q(r)), where q is the cubic of least error.
 inline constexpr float EXP_COEFFICIENTS[] = {0.499992281f, 0.166671157f, 0.0418905504f, 0.00831247773f};
 
 inline Floats exponential(Floats x) {
@@ -180,7 +180,7 @@ inline Floats exponential(Floats x) {
   Floats q = multiply_add(r, splat(EXP_COEFFICIENTS[3]), splat(EXP_COEFFICIENTS[2]));
   q = multiply_add(q, r, splat(EXP_COEFFICIENTS[1]));
   q = multiply_add(q, r, splat(EXP_COEFFICIENTS[0]));
-  const Floats power = multiply_add(q, r * r, r) + 1.0f;
+  const Floats power = multiply_add(multiply_add(q, r, splat(1.0f)), r, splat(1.0f));
 #if defined(__AVX512BF16__)
   return _mm512_scalef_ps(power, n);
 #else

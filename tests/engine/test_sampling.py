@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -13,13 +14,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from headway.engine import sampling
+from headway.engine import native, sampling
 from headway.engine.sampling import FOREIGN_TOKEN, NOT_NUMBERS, NOTHING_LEFT, distribution, draw, uniform
 from headway.policy.plan import Draw, DrawnToken
 from headway.policy.sampling import GREEDY, SamplingParams
 
 VOCABULARY = 400
 """More than ``sampling.CANDIDATES``, so that both ways to a cut-off are taken."""
+
+
+@pytest.fixture(autouse=True, scope="module", params=["compiled", "torch"])
+def way(request: pytest.FixtureRequest) -> Iterator[None]:
+    """All of this holds whether rows are drawn from by compiled kernels or by torch."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "torch":
+            patch.setattr(native, "why_not", lambda: "not asked for")
+        elif reason := native.why_not():
+            pytest.skip(reason)
+        yield
 
 
 def naive_logits(row: list[float], each: Draw) -> list[float]:

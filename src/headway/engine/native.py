@@ -5,6 +5,7 @@ They get plain addresses, so everything is checked here. bf16 numbers are numpy 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cache
@@ -237,6 +238,46 @@ def multiply(
         out=out.ctypes.data,
         out_stride=out_stride,
     )
+
+
+def largest(values: Array, *, kernels: str = "") -> list[int | None]:
+    """The first index of each row's largest number; None where one is NaN or the largest is infinite.
+
+    ``values``: fp32, [rows, count]. Rows may lie apart.
+    """
+    rows, count = values.shape
+    stride = _stride("values", values, np.float32, (rows, count))
+    found = load().largest(kernels=choose(kernels), values=values.ctypes.data, stride=stride, rows=rows, count=count)
+    return [None if index < 0 else index for index in found]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """How one token is drawn: ``SamplingParams``' rules 4 to 7, and ``number``, in [0, 1), that decides."""
+
+    temperature: float
+    top_k: int
+    top_p: float
+    min_p: float
+    number: float
+
+
+def sample(logits: Array, rules: Sequence[Rule], *, kernels: str = "") -> list[int | None]:
+    """The first token of each row at which the cumulative probability exceeds the rule's number times its total.
+
+    None where ``largest`` says so, or where the largest logit over the temperature is infinite.
+    ``logits``: fp32, [rows, vocabulary]. Rows may lie apart.
+    """
+    rows, count = logits.shape
+    stride = _stride("logits", logits, np.float32, (rows, count))
+    if rows != len(rules):
+        raise ValueError(f"{rows} rows of logits, but {len(rules)} rules")
+    for rule in rules:
+        if not (rule.temperature > 0.0 and rule.top_k >= 1 and 0.0 <= rule.number < 1.0):
+            raise ValueError(f"no token can be drawn by {rule}")
+    given = [(rule.temperature, min(rule.top_k, count), rule.top_p, rule.min_p, rule.number) for rule in rules]
+    drawn = load().sample(kernels=choose(kernels), logits=logits.ctypes.data, stride=stride, count=count, rules=given)
+    return [None if token < 0 else token for token in drawn]
 
 
 def _parts(count: int, size: int) -> int:
