@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 MODEL ?=
 
-.PHONY: help demo test serve check format bench clients clean
+.PHONY: help demo test serve check format bench clients sanitize clean
 
 help:  ## what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -33,6 +33,9 @@ bench: $(READY)  ## list the benchmarks; run one with: .venv/bin/python -m bench
 
 clients: $(READY)  ## try the openai 2.x client and LiteLLM, in a virtual environment of their own
 	@$(BIN)/python tools/check_clients.py
+
+sanitize: $(READY)  ## the tests of the compiled kernels under address, undefined-behaviour and thread sanitizers
+	@tools/sanitize.sh
 
 clean:  ## remove the virtual environment and caches
 	rm -rf $(VENV) .venv-* build dist src/headway/engine/_native.*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
