@@ -32,7 +32,7 @@ COLD_BYTES = 160 * 1024 * 1024
 READ_BYTES = 512 * 1024 * 1024
 DOT_ROUNDS = 2_000_000
 TURN_S = 0.05
-"""How long one measurement takes at least, if the limit is reached."""
+"""About how long one measurement takes."""
 
 Array = native.Array
 
@@ -44,8 +44,15 @@ class Limits:
     read: float
     operations: dict[bool, float]
 
-    def seconds(self, weight_bytes: int, operations: int, int8: bool) -> float:
-        return max(weight_bytes / self.read, operations / self.operations[int8])
+    def seconds(self, shape: str, rows: int, int8: bool) -> float:
+        """What a product takes at least: the nearer limit, of reading the weights or of the arithmetic."""
+        outputs, inputs = sizes(shape)
+        weight_bytes = outputs * inputs * (1 if int8 else 2)
+        return max(weight_bytes / self.read, 2 * rows * outputs * inputs / self.operations[int8])
+
+    def or_better(self, other: Limits) -> Limits:
+        better = {int8: max(rate, other.operations[int8]) for int8, rate in self.operations.items()}
+        return Limits(max(self.read, other.read), better)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,15 +67,26 @@ def run(arguments: argparse.Namespace) -> dict[str, float | int | str]:
     torch.set_num_threads(arguments.threads)
     pool = native.make_pool(arguments.threads)
     kernels = native.choose(arguments.kernels)
-    limits = measure_limits(pool)
-    figures: dict[str, float | int | str] = {"kernels": kernels, "threads": arguments.threads, **_named("", limits)}
-    for shape in arguments.shapes.split(","):
-        outputs, inputs = map(int, shape.split("x"))
-        for rows in map(int, arguments.rows.split(",")):
-            found = _measure(outputs, inputs, rows, pool, kernels, limits, arguments.repeats)
-            figures |= {f"{name}_{shape}_{rows}": value for name, value in found.items()}
-            print(shape, rows, *(f"{name} {value:.3g}" for name, value in found.items()), sep="  ", file=sys.stderr)
-    return figures | _named("_after", measure_limits(pool))
+    before = measure_limits(pool)
+    times = {
+        (shape, rows): _measure(shape, rows, pool, kernels, arguments.repeats)
+        for shape in arguments.shapes.split(",")
+        for rows in map(int, arguments.rows.split(","))
+    }
+    limits = before.or_better(measure_limits(pool))
+    figures: dict[str, float | int | str] = {
+        "kernels": kernels,
+        "threads": arguments.threads,
+        "limit_read_gb_s": round(limits.read / 1e9, 1),
+        "limit_bf16_gflop_s": round(limits.operations[False] / 1e9, 1),
+        "limit_int8_gop_s": round(limits.operations[True] / 1e9, 1),
+    }
+    for (shape, rows), seconds in times.items():
+        shares = {name: limits.seconds(shape, rows, name == "int8") / taken for name, taken in seconds.items()}
+        figures |= {f"{name}_share_{shape}_{rows}": round(share, 3) for name, share in shares.items()}
+        figures |= {f"{name}_us_{shape}_{rows}": round(taken * 1e6, 1) for name, taken in seconds.items()}
+        print(f"{shape:>10} {rows:5}", *(f"{name} {share:4.0%}" for name, share in shares.items()), file=sys.stderr)
+    return figures
 
 
 def measure_limits(pool: _native.Pool) -> Limits:
@@ -82,37 +100,30 @@ def measure_limits(pool: _native.Pool) -> Limits:
     return Limits(read, operations)
 
 
-def _named(suffix: str, limits: Limits) -> dict[str, float]:
-    return {
-        f"limit_read_gb_s{suffix}": round(limits.read / 1e9, 1),
-        f"limit_bf16_gflop_s{suffix}": round(limits.operations[False] / 1e9, 1),
-        f"limit_int8_gop_s{suffix}": round(limits.operations[True] / 1e9, 1),
-    }
-
-
-def _measure(
-    outputs: int, inputs: int, rows: int, pool: _native.Pool, kernels: str, limits: Limits, repeats: int
-) -> dict[str, float]:
-    """Shares of the limit that is nearer: the reading of the weights, or the arithmetic."""
+def _measure(shape: str, rows: int, pool: _native.Pool, kernels: str, repeats: int) -> dict[str, float]:
+    """Seconds of one product, by who does it."""
     random = np.random.default_rng(0)
+    outputs, inputs = sizes(shape)
     weight = random.integers(0x3C00, 0x3D00, (outputs, inputs)).astype(np.uint16)
     turns = {
-        f"{'int8' if int8 else 'bf16'}": _native_turn(weight, rows, int8, pool, kernels, random)
-        for int8 in (False, True)
+        "bf16": _native_turn(weight, rows, False, pool, kernels, random),
+        "int8": _native_turn(weight, rows, True, pool, kernels, random),
     }
     if BrainKernel.is_supported():
         turns["torch_bf16"] = _torch_turn(weight, rows)
+    for turn in turns.values():
+        turn(1)
+    times = {name: max(2, round(TURN_S / turn(2))) for name, turn in turns.items()}
     best = dict.fromkeys(turns, float("inf"))
-    operations = 2 * rows * outputs * inputs
-    floors = {
-        name: limits.seconds(weight.nbytes // (1 + (name == "int8")), operations, name == "int8") for name in turns
-    }
     for _ in range(repeats):
         for name, turn in turns.items():
-            best[name] = min(best[name], turn(max(2, round(TURN_S / floors[name]))))
-    return {f"{name}_share": round(floors[name] / seconds, 3) for name, seconds in best.items()} | {
-        f"{name}_us": round(seconds * 1e6, 1) for name, seconds in best.items()
-    }
+            best[name] = min(best[name], turn(times[name]))
+    return best
+
+
+def sizes(shape: str) -> tuple[int, int]:
+    outputs, inputs = map(int, shape.split("x"))
+    return outputs, inputs
 
 
 def _native_turn(
