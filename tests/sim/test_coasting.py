@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from random import Random
 
 import pytest
 
 from headway.policy import invariants
+from headway.policy.batch import StepInFlight
 from headway.policy.plan import ExecutorInfo
 from headway.policy.scheduler import Scheduler
 from headway.sim import coasting
@@ -19,13 +20,13 @@ from headway.sim.cluster import simulate_cluster
 from headway.sim.faults import NO_FAULTS, swarm
 from headway.sim.hardware import HARDWARE, Hardware, Noisy, decode_steps_s
 from headway.sim.lengths import Lognormal
-from headway.sim.replica import MakeScheduler
+from headway.sim.replica import MakeScheduler, Replica
 from headway.sim.result import Result
 from headway.sim.router import LeastTtft, RoundRobin
 from headway.sim.run import simulate
 from headway.sim.timeline import Timeline
 from headway.sim.traces import Replay, Row
-from headway.sim.workload import Size, Workload
+from headway.sim.workload import Call, Size, Workload
 from headway.sim.workloads import named
 from headway.simulate import scheduler_maker
 from tests.sim.machines import machine, static, workload
@@ -144,6 +145,32 @@ def test_the_adaptive_policy_is_nearly_the_same_step_by_step(name: str, rate: fl
             assert getattr(getattr(of_fast, part), share) == pytest.approx(expected, rel=0.05), (part, share)
 
 
+class Curious(RoundRobin):
+    """Looks at all replicas, and sends to one after the other all the same."""
+
+    def choose(self, now: float, call: Call, replicas: Sequence[Replica]) -> int:
+        for replica in replicas:
+            replica.view(now)
+        return super().choose(now, call, replicas)
+
+
+def test_looking_on_changes_nothing() -> None:
+    """A router or a timeline that looked at a replica had its policy learn from each part of a stretch by itself: with
+    a timeline, promises were kept otherwise than without."""
+    hardware = HARDWARE["h100-llama-8b"]
+    makers = [scheduler_maker("headway", hardware)] * 2
+
+    def run(router: RoundRobin, timeline: Timeline | None) -> str:
+        load, machines = named("chat"), [Noisy(hardware, 0.1)] * 2
+        return as_text(
+            simulate_cluster(load, machines, makers, router=router, rate=40.0, seconds=6.0, timeline=timeline)
+        )
+
+    alone = run(RoundRobin(), None)
+    assert run(Curious(), None) == alone
+    assert run(RoundRobin(), Timeline(0.05)) == alone
+
+
 def test_forgetting_when_steps_ended_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     load = workload(Lognormal(40, 1.0, 1, 300), Lognormal(60, 1.0, 1, 300))
     texts = set()
@@ -161,20 +188,20 @@ def test_what_a_stretch_leaves_behind_breaks_no_invariant() -> None:
 
     def make(info: ExecutorInfo) -> Scheduler:
         scheduler = static(64)(info)
-        repeat, begin = scheduler.repeat, scheduler.begin
+        repeated, begin = scheduler.repeated, scheduler.begin
 
-        def checked_repeat(ends: list[float]) -> None:
+        def checked_repeated(after: StepInFlight, took_s: Sequence[float]) -> None:
             nonlocal stretches
             stretches += 1
-            repeat(ends)
+            repeated(after, took_s)
             invariants.check(scheduler)
 
-        def checked_begin(now: float) -> object:
-            step = begin(now)
+        def checked_begin(now: float, *, with_plan: bool) -> StepInFlight | None:
+            step = begin(now, with_plan=with_plan)
             invariants.check(scheduler)
             return step
 
-        scheduler.repeat, scheduler.begin = checked_repeat, checked_begin  # type: ignore[method-assign, assignment]
+        scheduler.repeated, scheduler.begin = checked_repeated, checked_begin  # type: ignore[method-assign]
         return scheduler
 
     sizes = [Size(30 + 7 * i % 200, 20 + 11 * i % 150, (i % 5,), 64) for i in range(60)]  # prefixes: books by block

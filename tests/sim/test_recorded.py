@@ -20,7 +20,7 @@ from headway.sim.workloads import named
 from headway.simulate import scheduler_maker
 
 RECORDED = Path(__file__).with_name("recorded_runs.json")
-ROUTERS = {"round-robin": RoundRobin, "least-ttft": LeastTtft}
+ROUTERS: dict[str, type[RoundRobin] | type[LeastTtft]] = {"round-robin": RoundRobin, "least-ttft": LeastTtft}
 CASES = (
     ("vllm", "azure-conv", "round-robin", 10.0, 0),
     ("vllm", "azure-code", "least-ttft", 8.0, 1),

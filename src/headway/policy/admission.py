@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 from headway.policy.config import SchedulerConfig
 from headway.policy.events import Rejected, RejectReason
@@ -32,6 +33,15 @@ class DrainRate:
         if math.isfinite(elapsed_s) and elapsed_s > 0.0:
             self._tokens = self._tokens * self.DECAY + prompt_tokens
             self._elapsed_s = self._elapsed_s * self.DECAY + elapsed_s
+
+    def observe_decodes(self, elapsed_s: Iterable[float]) -> None:
+        """The same of steps, one after the other, in which there were no prompts."""
+        tokens, total_s, decay = self._tokens, self._elapsed_s, self.DECAY
+        for each_s in elapsed_s:
+            if 0.0 < each_s < math.inf:
+                tokens *= decay
+                total_s = total_s * decay + each_s
+        self._tokens, self._elapsed_s = tokens, total_s
 
     def retry_after_s(self, tokens: int) -> float:
         """When that many tokens are likely to be gone; the lower bound while nothing is known."""

@@ -13,7 +13,7 @@ from headway.policy.request import Request
 from headway.policy.steptime import StepShape
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: one is made for every step, and freezing takes three times as long
 class StepInFlight:
     """A step whose result is awaited. ``entries``: the requests in it, and whether each draws a token. ``plan``: the
     message that was handed out; None for an executor that asked for none.

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby
-from itertools import repeat as again
 from operator import itemgetter
 
 from headway.policy.batch import StepInFlight
@@ -44,22 +43,19 @@ def most_repeats(step: StepInFlight, cache: KVCache) -> int:
     return most
 
 
-def repeat_step(step: StepInFlight, ends: Sequence[float], cache: KVCache) -> StepInFlight:
-    """Run a step that only decodes ``len(ends)`` times, ending at ``ends``. The next one, planned as it was."""
-    rounds = len(ends)
-    gaps = [end - before for before, end in zip((step.began_s, *ends), ends, strict=False)]
-    longest_s, last_s, size = max(gaps), ends[-1], cache.block_size
+def repeat_step(step: StepInFlight, took_s: Sequence[float], last_s: float, cache: KVCache) -> StepInFlight:
+    """Run a step that only decodes as often as ``took_s`` says, the last time until ``last_s``. The next one, planned
+    as it was."""
+    rounds, longest_s, size = len(took_s), max(took_s), cache.block_size
     full: list[tuple[int, int, Request]] = []  # after how many rounds a block is full, and what was computed before
     for request, _ in step.entries:
-        foretold = request.foretold
+        foretold, promised_s, computed = request.foretold, request.itl_s, request.computed
         assert foretold is not None, f"{request.request_id} repeats a step with an answer that nobody knows"
-        request.tokens += again(foretold.token, rounds)
+        request.tokens += [foretold.token] * rounds
         request.told += rounds
         request.last_token_s = last_s
-        if request.itl_s is not None and longest_s > request.itl_s:
-            promised_s = request.itl_s
-            request.late_gaps += sum(gap > promised_s for gap in gaps)
-        computed = request.computed
+        if promised_s is not None and longest_s > promised_s:
+            request.late_gaps += sum([each_s > promised_s for each_s in took_s])
         after = size - computed % size
         if after > rounds:
             request.computed = computed + rounds

@@ -31,9 +31,13 @@ class WaitingQueue:
         self.timely_tokens = 0
         self._tokens = [0, 0]  # with a promise, without one
         self.lanes: tuple[list[Request], ...] = tuple([] for _ in Lane)
+        self._served = (self.lanes[: Lane.LATE], self.lanes[Lane.LATE :])  # before the others, and in what they leave
 
     def __len__(self) -> int:
         return sum(map(len, self.lanes))
+
+    def __bool__(self) -> bool:
+        return any(self.lanes)
 
     @property
     def tokens(self) -> int:
@@ -52,7 +56,7 @@ class WaitingQueue:
 
     def head(self, *, deferrable: bool) -> Request | None:
         """Who is next: of those that get what the others leave if ``deferrable``, else of the others."""
-        for lane in self.lanes[Lane.LATE :] if deferrable else self.lanes[: Lane.LATE]:
+        for lane in self._served[deferrable]:
             if lane:
                 return lane[0]
         return None

@@ -8,22 +8,28 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left, bisect_right
 from collections import deque
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 from operator import mul
 from typing import Any
 
-from headway.policy.events import Event, Finished, FinishReason, TokenOut
+from headway.policy.events import Finished, FinishReason
+from headway.policy.foretold import ForetoldSteps
 from headway.policy.request import Foretold
 from headway.policy.stepshape import StepShape
 from headway.sim.agenda import STEP_END
 from headway.sim.faults import LostWorker
 from headway.sim.hardware import decode_steps_s
 from headway.sim.live import Attempt
-from headway.sim.replica import Replica
+from headway.sim.replica import Replica, View
 from headway.sim.workload import STOP_TOKEN
 
 ENDS_KEPT = 1 << 12
 """After so many steps, the ends of those that no request needs any more are dropped."""
+
+
+Bisect = Callable[[Sequence[float], float, int, int], int]
+"""``bisect_right``: a step that ends now is over; ``bisect_left``: not yet."""
 
 
 class CoastingReplica(Replica):
@@ -31,6 +37,7 @@ class CoastingReplica(Replica):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        self._foretold = ForetoldSteps(self.scheduler)
         self._ends: list[float] = []
         self._done = 0
         self._factors: list[float] = []  # how much longer each of these steps takes by chance
@@ -39,36 +46,63 @@ class CoastingReplica(Replica):
         self._history_from = 0
         self._look_at = ENDS_KEPT
 
-    def settle(self, now: float, *, with_now: bool = True) -> None:
-        ends, done = self._ends, self._done
-        if len(ends) - done < 2 or now < ends[done]:
+    @property
+    def _coasts(self) -> bool:
+        """Whether the step in flight will be followed by its like."""
+        return len(self._ends) - self._done > 1
+
+    def settle(self, now: float) -> None:
+        self._pass(bisect_right, now)
+
+    def view(self, now: float) -> View:
+        step = self.scheduler.in_flight
+        if step is None or not self._coasts:
+            return super().view(now)
+        # Everybody here decodes, so there is no need to go through them, nor to settle.
+        ends, over, count = self._ends, self._over(bisect_right, now), step.shape.sequences
+        context = step.shape.decode_context + (over - self._done) * count
+        began_s = ends[over - 1] if over > self._done else step.began_s
+        free_s = max(now, began_s + self.hardware.step_s(StepShape(count, count, context, 0.0)))
+        return View(free_s, count, context, 0)
+
+    def token_times(self, attempt: Attempt) -> None:
+        self._fill_in(attempt, self.scheduler.requests[attempt.request_id].told)
+
+    def _turn_to(self, now: float, *, with_now: bool = True) -> None:
+        self._pass(bisect_right if with_now else bisect_left, now)
+        self._foretold.learn()
+
+    def _over(self, bisect: Bisect, now: float) -> int:
+        """How many of ``_ends`` are over; the last one has an event of its own."""
+        return bisect(self._ends, now, self._done, len(self._ends) - 1)
+
+    def _pass(self, bisect: Bisect, now: float) -> None:
+        if not self._coasts:
             return
-        over = min(len(ends) - 1, (bisect_right if with_now else bisect_left)(ends, now, done))
+        done, over = self._done, self._over(bisect, now)
         if over > done:
-            since = ends[done:over]
-            self.scheduler.repeat(since)
+            since = self._ends[done:over]
+            self._foretold.repeat(since)
             self._history.extend(since)
             self._done = over
             self.stepped_s = since[-1]
             self.steps += over - done
 
-    def token_times(self, attempt: Attempt) -> None:
-        self._fill_in(attempt, self.scheduler.requests[attempt.request_id].told)
-
     def _begin_step(self, now: float) -> bool:
-        scheduler = self.scheduler
-        step = scheduler.begin(now)
+        step = self._foretold.begin(now)
         self.tell(now)
         if step is None:
             return False
-        repeats = 0 if self._slowness.is_uneven else scheduler.repeats()
+        repeats = 0 if self._slowness.is_uneven else self._foretold.repeats()
         self._done = 0
         if repeats:
-            ends = list(accumulate(self._many_s(step.shape, repeats + 1), initial=now))
-            deadline_s = scheduler.next_deadline_s()
-            last = len(ends) if deadline_s is None else bisect_left(ends, deadline_s, 1)
-            self._ends = ends[1 : last + 1]
-            self._put_back(len(self._ends))
+            times = self._many_s(step.shape, repeats + 1)
+            times[0] += now
+            self._ends = ends = list(accumulate(times))
+            deadline_s = self.scheduler.next_deadline_s()
+            if deadline_s is not None:
+                del ends[bisect_left(ends, deadline_s) + 1 :]
+            self._put_back(len(ends))
         else:
             elapsed_s = self.hardware.step_s(step.shape) * self._slowness.factor(now)
             if self.hardware.noise:
@@ -80,21 +114,21 @@ class CoastingReplica(Replica):
     def _end_step(self, now: float, ends: list[float]) -> bool:
         if ends is not self._ends:
             return False  # it was cut short, or the worker was lost
-        self.settle(now)
+        self._turn_to(now)
         self.steps += 1
         self.stepped_s = now
         self._history.append(now)
         self._ends = []
         if len(self._history) > self._look_at:
             self._forget()
-        self._take(now, self.scheduler.end(now))
+        self._take(now, self._foretold.end(now))
         self.go_on(now)
         return True
 
     def _disturbed(self) -> None:
         scheduler = self.scheduler
         step = scheduler.in_flight
-        if len(self._ends) - self._done < 2 or step is None:
+        if step is None or not self._coasts:
             return
         if len(scheduler.running) == len(step.entries) == len(scheduler.requests):
             return  # nobody has come or left
@@ -114,19 +148,15 @@ class CoastingReplica(Replica):
             answer = Foretold(own, prompt + output, STOP_TOKEN)
         else:
             answer = Foretold(own, prompt + call.max_tokens - 1, own)
-        self.scheduler.foretell(attempt.request_id, answer)
+        self._foretold.foretell(attempt.request_id, answer)
 
-    def _take(self, now: float, events: list[Event]) -> None:
-        for event in events:
-            if type(event) is TokenOut:
-                runs, step = self.attempts[event.request_id].runs, self._history_from + len(self._history) - 1
-                if not runs or step - runs[-1][1] != event.index - runs[-1][0]:
-                    runs.append((event.index, step))
-                continue
-            if type(event) is Finished:
-                told = event.output_tokens - (event.reason is FinishReason.STOP)
-                self._fill_in(self.attempts[event.request_id], told)
-            super()._take(now, [event])
+    def _token_came(self, now: float, attempt: Attempt, index: int) -> None:
+        runs, step = attempt.runs, self._history_from + len(self._history) - 1
+        if not runs or step - runs[-1][1] != index - runs[-1][0]:
+            runs.append((index, step))
+
+    def _complete(self, attempt: Attempt, ending: Finished) -> None:
+        self._fill_in(attempt, ending.output_tokens - (ending.reason is FinishReason.STOP))
 
     # Times.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from headway.policy.events import Event, TokenOut
 from headway.policy.plan import Draw, DrawnToken, StepPlan, StepResult
 from headway.sim.agenda import STEP_END
 from headway.sim.live import Attempt
@@ -43,12 +42,8 @@ class MessageReplica(Replica):
         self.go_on(now)
         return True
 
-    def _take(self, now: float, events: list[Event]) -> None:
-        for event in events:
-            if type(event) is TokenOut:  # nearly all are
-                self.attempts[event.request_id].token_times.append(now)
-            else:
-                super()._take(now, [event])
+    def _token_came(self, now: float, attempt: Attempt, index: int) -> None:
+        attempt.token_times.append(now)
 
     def _token(self, attempt: Attempt, draw: Draw) -> int:
         """The call's own until its answer is whole."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from headway.policy.events import Demoted, Event, Finished, Rejected
+from headway.policy.events import Demoted, Event, Finished, Rejected, TokenOut
 from headway.policy.plan import ExecutorInfo
 from headway.policy.request import Request
 from headway.policy.scheduler import Scheduler
@@ -72,7 +72,7 @@ class Replica(ABC):
 
     def submit(self, now: float, attempt: Attempt) -> Rejected | None:
         """Send an attempt here; why it was refused, if it was."""
-        self.settle(now)
+        self._turn_to(now)
         [answer] = self.scheduler.submit(now, attempt.call.spec(attempt.number, now))
         if isinstance(answer, Rejected):
             return answer
@@ -86,7 +86,7 @@ class Replica(ABC):
 
     def abort(self, now: float, request_id: str) -> None:
         """The client has left, if its request is here still."""
-        self.settle(now)
+        self._turn_to(now)
         if request_id in self.attempts:
             self._take(now, self.scheduler.abort(now, request_id))
 
@@ -102,8 +102,8 @@ class Replica(ABC):
 
     # For who looks on.
 
-    def settle(self, now: float, *, with_now: bool = True) -> None:  # noqa: B027
-        """Bring the scheduler to where it is at this time: after a step that ends ``now``, or before."""
+    def settle(self, now: float) -> None:  # noqa: B027
+        """Bring the scheduler to where it is at this time, after a step that ends ``now``."""
 
     def token_times(self, attempt: Attempt) -> None:  # noqa: B027
         """Bring the attempt's ``token_times`` up to date."""
@@ -135,6 +135,10 @@ class Replica(ABC):
 
     # Steps.
 
+    def _turn_to(self, now: float, *, with_now: bool = True) -> None:  # noqa: B027
+        """As ``settle``, and have the policy know of it, before anything changes. Without ``with_now``: as it was just
+        before a step that ends ``now``."""
+
     @abstractmethod
     def _begin_step(self, now: float) -> bool:
         """Plan a step and put its end on the agenda; False if there is nothing to do."""
@@ -145,13 +149,23 @@ class Replica(ABC):
     def _taken_in(self, attempt: Attempt) -> None:  # noqa: B027
         """The scheduler has it."""
 
+    @abstractmethod
+    def _token_came(self, now: float, attempt: Attempt, index: int) -> None:
+        """Token number ``index`` of it has come."""
+
+    def _complete(self, attempt: Attempt, ending: Finished) -> None:  # noqa: B027
+        """It has ended: its ``token_times`` are wanted."""
+
     def _take(self, now: float, events: list[Event]) -> None:
         for event in events:
-            if type(event) is Finished:
+            if isinstance(event, TokenOut):
+                self._token_came(now, self.attempts[event.request_id], event.index)
+            elif isinstance(event, Finished):
                 attempt = self.attempts.pop(event.request_id)
                 attempt.cached_tokens = event.cached_tokens
+                self._complete(attempt, event)
                 self._ended(now, attempt, event)
-            elif type(event) is Demoted:
+            elif isinstance(event, Demoted):
                 self.attempts[event.request_id].demoted = True
 
     def _wake(self, now: float, _: Any) -> None:
@@ -161,7 +175,7 @@ class Replica(ABC):
         self.go_on(now)
 
     def _lose_worker(self, now: float, lost: LostWorker) -> None:
-        self.settle(now, with_now=False)
+        self._turn_to(now, with_now=False)
         self.worker_lost = True
         self._take(now, self.scheduler.executor_lost(now))
         self._agenda.push(now + lost.down_s, FAULT, self._replace_worker, None)
