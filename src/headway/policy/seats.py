@@ -69,17 +69,20 @@ class Seats:
         self._look_again -= 1
         chosen: list[Request] = []
         before = self._counters.preemptions
-        for deferrable in (False, True):
-            decodes = load.deferrable_decodes if deferrable else load.decodes
-            prefills = load.deferrable_prefills if deferrable else load.prefills
-            if decodes and not prompts_first:
-                chosen += self._decodes(allowance, decodes, before, deferrable=deferrable)
-            may_start = may_start and self._counters.preemptions == before
-            if deferrable and self._blocked_head():
-                may_start = False
-            chosen += self._prompts(allowance, prefills, deferrable=deferrable, may_start=may_start)
-            if decodes and prompts_first:
-                chosen += self._decodes(allowance, decodes, before, deferrable=deferrable)
+        if not self._waiting and len(load.decodes) == len(self.running):  # most steps are like that
+            chosen = self._decodes(allowance, load.decodes, before, deferrable=False)
+        else:
+            for deferrable in (False, True):
+                decodes = load.deferrable_decodes if deferrable else load.decodes
+                prefills = load.deferrable_prefills if deferrable else load.prefills
+                if decodes and not prompts_first:
+                    chosen += self._decodes(allowance, decodes, before, deferrable=deferrable)
+                may_start = may_start and self._counters.preemptions == before
+                if deferrable and self._blocked_head():
+                    may_start = False
+                chosen += self._prompts(allowance, prefills, deferrable=deferrable, may_start=may_start)
+                if decodes and prompts_first:
+                    chosen += self._decodes(allowance, decodes, before, deferrable=deferrable)
         if self._counters.preemptions == before:
             return chosen
         return [request for request in chosen if request.planned]

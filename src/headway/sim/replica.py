@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 from headway.policy.events import Demoted, Event, Finished, Rejected, TokenOut
 from headway.policy.plan import ExecutorInfo
@@ -23,8 +22,7 @@ MakeScheduler = Callable[[ExecutorInfo], Scheduler]
 Ended = Callable[[float, Attempt, Finished], None]
 
 
-@dataclass(frozen=True, slots=True)
-class View:
+class View(NamedTuple):  # one of each replica is made for every call that a router sends
     """What a router knows of a replica: when the step in flight is likely to end, how many decode then and the context
     they read, and the tokens of prompts still to be computed, under way and waiting."""
 

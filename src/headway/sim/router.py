@@ -40,8 +40,11 @@ class LeastTtft:
     """
 
     def choose(self, now: float, call: Call, replicas: Sequence[Replica]) -> int:
-        keys = [(_ttft_s(now, call, replica), len(replica.scheduler.running)) for replica in replicas]
-        return min(range(len(keys)), key=keys.__getitem__)
+        keys = [
+            (_ttft_s(now, call, replica), len(replica.scheduler.running), position)
+            for position, replica in enumerate(replicas)
+        ]
+        return min(keys)[2]
 
 
 def _ttft_s(now: float, call: Call, replica: Replica) -> float:

@@ -70,15 +70,15 @@ class Tally:
         counts.admitted += admitted
         if not times:
             return
-        ttft_s, gaps = times[0] - attempt.sent_s, list(map(sub, times[1:], times))
+        ttft_s = times[0] - attempt.sent_s
         counts.ttft.add(ttft_s)
         if call.index % GAPS_OF_EVERY == 0:
-            counts.itl.add_all(gaps)
+            counts.itl.add_all(list(map(sub, times[1:], times)))
         if not served:
             return
         counts.e2e.add(answered_s)
-        late_gaps = call.objective.late_gaps_of(gaps)
-        if call.objective.broken(ttft_s, late_gaps, len(gaps), answered_s) is None:
+        late_gaps = call.objective.late_gaps_of(map(sub, times[1:], times))
+        if call.objective.broken(ttft_s, late_gaps, len(times) - 1, answered_s) is None:
             counts.in_slo += 1
             counts.kept += admitted
             counts.every_gap_in_slo += not late_gaps
