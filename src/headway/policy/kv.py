@@ -34,8 +34,7 @@ class KVCache:
     def open(self, request: Request, hits: list[int]) -> None:
         """Start the table of a request with blocks just looked up."""
         assert not request.block_table, f"{request.request_id} holds blocks already"
-        for block in hits:
-            self.pool.share(block)
+        self._share(request, hits)
         request.block_table = tuple(hits)
         request.computed = request.started_at = len(hits) * self.block_size
         request.published = len(hits)
@@ -66,7 +65,7 @@ class KVCache:
 
     def close(self, request: Request) -> None:
         """Take the request's blocks back. Published ones stay findable; later ones are evicted before earlier ones."""
-        self.pool.give_back(reversed(request.block_table))
+        self._give_back(request)
         request.block_table = ()
         request.computed = request.planned = request.published = 0
 
@@ -75,3 +74,10 @@ class KVCache:
         for block in request.block_table:
             self.index.forget(block)
             self.pool.forget(block)
+
+    def _share(self, request: Request, hits: list[int]) -> None:
+        for block in hits:
+            self.pool.share(block)
+
+    def _give_back(self, request: Request) -> None:
+        self.pool.give_back(reversed(request.block_table))

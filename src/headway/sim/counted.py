@@ -34,15 +34,12 @@ class CountedPool(BlockPool):
     def available(self) -> int:
         return self._unused + self._left_in_all
 
-    @property
-    def referenced(self) -> int:
-        return self.total - self._unused - self._left_in_all
-
     def references(self, block: int) -> int:
         """Of what ``lookup`` found: nobody holds it."""
         return 0
 
-    def take_some(self, count: int) -> None:
+    def take(self, count: int) -> list[int]:
+        """So many blocks, whichever they are."""
         self._unused -= count
         while self._unused < 0:
             oldest = next(iter(self.left))
@@ -54,6 +51,7 @@ class CountedPool(BlockPool):
                 self.left[oldest] = there - evicted
             self._left_in_all -= evicted
             self._unused += evicted
+        return [0] * count
 
     def take_back(self, request_id: str) -> None:
         """A request goes on from all that it has left."""
@@ -74,36 +72,18 @@ class CountedCache(KVCache):
         self.block_size = block_size
         self.pool = CountedPool(blocks)
 
-    def hash(self, request: Request) -> None:
-        """There is nobody to compare with."""
-
     def lookup(self, request: Request) -> list[int]:
         left = self.pool.left.get(request.spec.request_id, 0)
         return [0] * min(left, (len(request.tokens) - 1) // self.block_size)
 
-    def open(self, request: Request, hits: list[int]) -> None:
-        self.pool.take_back(request.spec.request_id)
-        request.block_table = tuple(hits)
-        request.computed = request.started_at = len(hits) * self.block_size
-        request.published = len(hits)
-
-    def grow(self, request: Request) -> bool:
-        missing = self.blocks_for(request.computed + request.planned) - len(request.block_table)
-        if missing <= 0:
-            return True
-        if missing > self.pool.available:
-            return False
-        request.block_table += (0,) * missing
-        self.pool.take_some(missing)
-        return True
-
     def publish(self, request: Request) -> None:
         request.published = request.computed // self.block_size
 
-    def close(self, request: Request) -> None:
-        self.pool.put_away(request.spec.request_id, len(request.block_table), request.published)
-        request.block_table = ()
-        request.computed = request.planned = request.published = 0
-
     def distrust(self, request: Request) -> None:
         request.published = 0
+
+    def _share(self, request: Request, hits: list[int]) -> None:
+        self.pool.take_back(request.spec.request_id)
+
+    def _give_back(self, request: Request) -> None:
+        self.pool.put_away(request.spec.request_id, len(request.block_table), request.published)
