@@ -20,8 +20,7 @@ import sys
 import time
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from itertools import accumulate
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks.measured_run import RTX4090, Engine, Run, Served, errors, read_engine
@@ -33,12 +32,12 @@ from headway.plan.gpu import Gpu
 from headway.plan.known_models import find_model
 from headway.plan.setup import Setup
 from headway.plan.steptime import machine
+from headway.policy.baselines import StaticPolicy
 from headway.policy.plan import ExecutorInfo
-from headway.policy.policies import VLLM_CONFIG, build
+from headway.policy.policies import VLLM_CONFIG
 from headway.policy.scheduler import Scheduler, SchedulerConfig
 from headway.policy.stepshape import StepShape
 from headway.sim.cluster import Cluster
-from headway.sim.hardware import Hardware
 from headway.sim.result import Recorder, Window
 from headway.sim.workload import Call, Size
 
@@ -49,39 +48,20 @@ CALIBRATION_S = 30.0
 END_S = 36_000.0
 
 
-@dataclass(slots=True)
-class Logged:
-    """Hardware with a KV cache of its own size that keeps how long its steps took."""
+class Watched(StaticPolicy):
+    """vLLM's policy, which also keeps when each step ended."""
 
-    hardware: Hardware
-    info: ExecutorInfo
-    steps_s: list[float] = field(default_factory=list)
+    def __init__(self) -> None:
+        super().__init__()
+        self.ends_s: list[float] = []
 
-    @property
-    def name(self) -> str:
-        return self.hardware.name
-
-    @property
-    def description(self) -> str:
-        return self.hardware.description
-
-    @property
-    def source(self) -> str:
-        return self.hardware.source
-
-    @property
-    def noise(self) -> float:
-        return 0.0
-
-    def step_s(self, shape: StepShape) -> float:
-        seconds = self.hardware.step_s(shape)
-        self.steps_s.append(seconds)
-        return seconds
+    def observe(self, now: float, shape: StepShape, elapsed_s: float) -> None:
+        self.ends_s.append(now)
 
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """``ends_s``: of the steps; the engine is never idle before it has served all. ``preemptions``: in all."""
+    """``ends_s``: when its steps ended. ``preemptions``: in all."""
 
     run: Run
     ends_s: tuple[float, ...]
@@ -108,18 +88,18 @@ def replay(
     measured: Run, setup: Setup, engine: Engine, kv_blocks: int | None = None, limits: SchedulerConfig = VLLM_CONFIG
 ) -> Replayed:
     """The requests of a run, served by a modelled engine. ``kv_blocks``: in place of those predicted."""
-    hardware = machine(setup)
-    info = hardware.info if kv_blocks is None else replace(hardware.info, kv_blocks=kv_blocks)
-    logged = Logged(hardware, info)
     config = replace(limits, max_step_tokens=engine.max_step_tokens, max_running=engine.max_running)
+    policy = Watched()
     schedulers: list[Scheduler] = []
 
     def make(info: ExecutorInfo) -> Scheduler:
-        schedulers.append(Scheduler(info, config, prefix_key=b"replayed", policy=build("vllm")))
+        if kv_blocks is not None:
+            info = replace(info, kv_blocks=kv_blocks)
+        schedulers.append(Scheduler(info, config, prefix_key=b"replayed", policy=policy))
         return schedulers[-1]
 
     recorder = Recorder(Window(0.0, END_S), keep_gaps=False)
-    simulation = Cluster(_calls(measured), [logged], [make], recorder, seed=0, step_by_step=True)
+    simulation = Cluster(_calls(measured), [machine(setup)], [make], recorder, seed=0, step_by_step=True)
     simulation.run(END_S)
     served = []
     for record in recorder.result(simulation.now, simulation.steps).records:
@@ -134,8 +114,7 @@ def replay(
                 output_tokens=record.output_tokens,
             )
         )
-    ends_s = tuple(accumulate(logged.steps_s))
-    return Replayed(Run(tuple(served)), ends_s, schedulers[0].counters.preemptions)
+    return Replayed(Run(tuple(served)), tuple(policy.ends_s), schedulers[0].counters.preemptions)
 
 
 def _calls(measured: Run) -> Iterator[Call]:
