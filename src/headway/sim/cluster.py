@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from random import Random
+from typing import Required, TypedDict, Unpack
 
 from headway.policy.events import Finished, FinishReason, RejectReason
 from headway.sim.agenda import CLIENT, LOOK, Agenda
@@ -49,50 +50,45 @@ _OUTCOMES = {
 }
 
 
+class Options(TypedDict, total=False):
+    """What there is to say of a run, beside what is asked of which machines. All but the first two may be left out.
+
+    ``rate``: requests a second, in all, for ``seconds`` of virtual time. ``router``: round robin if not given; a new
+    one for each run. ``faults`` are those of every machine. ``timeline`` is filled. ``step_by_step``: with all the
+    messages that a real executor would get, slowly (see ``messages``). ``on_progress`` is told the time of every
+    arrival.
+    """
+
+    rate: Required[float | Load]
+    seconds: Required[float]
+    seed: int
+    router: Router | None
+    client: Client
+    faults: Faults
+    timeline: Timeline | None
+    step_by_step: bool
+    on_progress: Callable[[float], None] | None
+
+
 def simulate_cluster(
     workload: Workload,
     machines: Sequence[Hardware],
     make_schedulers: Sequence[MakeScheduler],
     *,
-    router: Router | None = None,
-    rate: float | Load,
-    seconds: float,
-    seed: int = 0,
-    client: Client = IMPATIENT,
-    faults: Faults = NO_FAULTS,
     window: Window | None = None,
     keep_gaps: bool = True,
-    timeline: Timeline | None = None,
-    step_by_step: bool = False,
-    on_progress: Callable[[float], None] | None = None,
+    **options: Unpack[Options],
 ) -> Result:
-    """Offer ``rate`` requests a second, in all, for ``seconds`` of virtual time to a replica on each of the machines,
-    then let what is in come to its end.
+    """Offer a workload to a replica on each of the machines, then let what is in come to its end.
 
-    ``make_schedulers``: of each machine, in their order. ``router``: round robin if not given; a new one for each run.
-    ``faults`` are those of every machine. The figures of the result are of the calls that arrive in ``window``; without
-    it, the first and the last tenth of the time are cut. ``timeline`` is filled. ``step_by_step``: with all the
-    messages that a real executor would get, slowly (see ``messages``). ``on_progress`` is told the time of every
-    arrival. Equal arguments give equal results, in any process. Raises ValueError for a rate, a time or machines that
-    can't be meant.
+    ``make_schedulers``: of each machine, in their order. The figures of the result are of the calls that arrive in
+    ``window``; without it, the first and the last tenth of the time are cut. Equal arguments give equal results, in any
+    process. Raises ValueError for a rate, a time or machines that can't be meant.
     """
+    seconds = options["seconds"]
     _check(seconds)
     recorder = Recorder(window or Window(0.1 * seconds, 0.9 * seconds), keep_gaps)
-    lasted_s, steps = simulate_into(
-        recorder,
-        workload,
-        machines,
-        make_schedulers,
-        router=router,
-        rate=rate,
-        seconds=seconds,
-        seed=seed,
-        client=client,
-        faults=faults,
-        timeline=timeline,
-        step_by_step=step_by_step,
-        on_progress=on_progress,
-    )
+    lasted_s, steps = simulate_into(recorder, workload, machines, make_schedulers, **options)
     return recorder.result(lasted_s, steps)
 
 
@@ -102,10 +98,10 @@ def simulate_into(
     machines: Sequence[Hardware],
     make_schedulers: Sequence[MakeScheduler],
     *,
-    router: Router | None = None,
     rate: float | Load,
     seconds: float,
     seed: int = 0,
+    router: Router | None = None,
     client: Client = IMPATIENT,
     faults: Faults = NO_FAULTS,
     timeline: Timeline | None = None,
@@ -116,9 +112,8 @@ def simulate_into(
     virtual time until the last call ended, and how many steps were run."""
     _check(seconds)
     load = Steady(rate) if isinstance(rate, int | float) else rate
-    calls = _until(workload.calls(load, seed), seconds, on_progress)
     cluster = Cluster(
-        calls,
+        _until(workload.calls(load, seed), seconds, on_progress),
         machines,
         make_schedulers,
         recorder,

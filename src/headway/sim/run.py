@@ -2,54 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from typing import Unpack
 
-from headway.sim.arrivals import Load
 from headway.sim.clients import IMPATIENT, Client
-from headway.sim.cluster import DRAIN_S, Cluster, simulate_cluster
+from headway.sim.cluster import DRAIN_S, Cluster, Options, simulate_cluster
 from headway.sim.faults import NO_FAULTS, Faults
 from headway.sim.hardware import Hardware
 from headway.sim.replica import MakeScheduler
 from headway.sim.result import Recorder, Result, Window
-from headway.sim.timeline import Timeline
 from headway.sim.workload import Call, Workload
 
 __all__ = ("DRAIN_S", "MakeScheduler", "Simulation", "simulate")
 
 
+class ResultOptions(Options, total=False):
+    """And of its result: see ``simulate_cluster``."""
+
+    window: Window | None
+    keep_gaps: bool
+
+
 def simulate(
-    workload: Workload,
-    hardware: Hardware,
-    make_scheduler: MakeScheduler,
-    *,
-    rate: float | Load,
-    seconds: float,
-    seed: int = 0,
-    client: Client = IMPATIENT,
-    faults: Faults = NO_FAULTS,
-    window: Window | None = None,
-    keep_gaps: bool = True,
-    timeline: Timeline | None = None,
-    step_by_step: bool = False,
-    on_progress: Callable[[float], None] | None = None,
+    workload: Workload, hardware: Hardware, make_scheduler: MakeScheduler, **options: Unpack[ResultOptions]
 ) -> Result:
-    """Offer ``rate`` requests a second for ``seconds`` of virtual time to one machine, then let what is in come to its
-    end: see ``simulate_cluster``."""
-    return simulate_cluster(
-        workload,
-        [hardware],
-        [make_scheduler],
-        rate=rate,
-        seconds=seconds,
-        seed=seed,
-        client=client,
-        faults=faults,
-        window=window,
-        keep_gaps=keep_gaps,
-        timeline=timeline,
-        step_by_step=step_by_step,
-        on_progress=on_progress,
-    )
+    """Offer a workload to one machine, then let what is in come to its end: see ``simulate_cluster``."""
+    return simulate_cluster(workload, [hardware], [make_scheduler], **options)
 
 
 class Simulation(Cluster):
