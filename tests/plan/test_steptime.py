@@ -85,10 +85,10 @@ def test_a_step_takes_longer_with_more_of_anything() -> None:
     on = machine(setup())
     base = StepShape(65, 33, 32_000, 33 * 40.0)
     for more in (
-        replace(base, tokens=97),
-        replace(base, sequences=40),
-        replace(base, decode_context=64_000),
-        replace(base, prefill_reads=33 * 4000.0),
+        base._replace(tokens=97),
+        base._replace(sequences=40),
+        base._replace(decode_context=64_000),
+        base._replace(prefill_reads=33 * 4000.0),
     ):
         assert on.step_s(more) > on.step_s(base)
 
