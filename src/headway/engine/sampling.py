@@ -145,7 +145,7 @@ def _most_likely(values: Tensor) -> list[int | None]:
 
 
 def _is_for_native(values: Tensor) -> bool:
-    """Whether compiled kernels can take these rows: they need no sort, and a thirtieth of the time."""
+    """Whether compiled kernels can take these rows: they need no sort."""
     return values.device.type == "cpu" and native.why_not() is None
 
 
