@@ -119,7 +119,7 @@ def _run(arguments: argparse.Namespace, learned: Path) -> dict[str, float | int 
         measurement = Measurement(traffic, objective, servers, arguments)
         capacity = uvloop.run(measurement.prepare(arguments.capacity))
         uvloop.run(measurement.measure(points, capacity))
-    _, model = read_step_times(arguments.model_file or learned)
+    model = read_step_times(arguments.model_file or learned).model
     return {
         "model": arguments.model,
         "threads": arguments.threads,

@@ -66,6 +66,7 @@ BAD_FILES = {
     "cut off": KEPT[:-20],
     "pickle": pickle.dumps({"pace": 1.0}),
     "not UTF-8": b"\xff\xfe\x00",
+    "no cache": KEPT[:-1] + b', "cache": {"kv_blocks": 0}}',
     "not numbers": KEPT.replace(b"1.0", b"NaN"),
 }
 
@@ -96,10 +97,10 @@ def test_case_22_a_model_that_was_kept_predicts_as_it_did(tmp_path: Path) -> Non
     world = machine(model)
     flood(world, 5.0, 30.0)
     path.write_text(json.dumps({"of": "this machine", "model": json.loads(model.to_json())}))
-    of, kept = read_step_times(path)
-    assert of == "this machine"
+    kept = read_step_times(path)
+    assert (kept.of, kept.cache) == ("this machine", None)
     for tokens in (1, 10, 500):
-        assert kept.predict_s(tokens, 1, 0, tokens * tokens / 2) == pytest.approx(
+        assert kept.model.predict_s(tokens, 1, 0, tokens * tokens / 2) == pytest.approx(
             model.predict_s(tokens, 1, 0, tokens * tokens / 2)
         )
 
@@ -113,9 +114,10 @@ def test_case_22_step_times_of_another_machine_are_measured_anew(tmp_path: Path)
     maker(executor, executor.start())
     assert executor.plans, "nothing was measured"
     maker.save()
-    of, kept = read_step_times(path)
-    assert of == executor.info.description
-    assert kept.predict_s(100, 1, 0, 0.0) != StepTimeModel().predict_s(100, 1, 0, 0.0)
+    kept = read_step_times(path)
+    assert kept.of == executor.info.description
+    assert kept.cache == {name: getattr(executor.info, name) for name in ("block_size", "kv_blocks", "context_tokens")}
+    assert kept.model.predict_s(100, 1, 0, 0.0) != StepTimeModel().predict_s(100, 1, 0, 0.0)
 
 
 def test_case_22_what_was_half_measured_is_not_kept(tmp_path: Path) -> None:

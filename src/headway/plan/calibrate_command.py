@@ -32,7 +32,8 @@ from headway.plan.steptime import GpuMachine, machine
 EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
 OUTPUT = Path("calibration.json")
 CPU = (
-    "a CPU has no data sheet here; headway serve --step-times FILE records its steps, which says more than two numbers"
+    "a CPU has no data sheet here: serve on it with headway serve --step-times FILE, and plan with headway plan "
+    "machine FILE"
 )
 
 

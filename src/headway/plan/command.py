@@ -16,8 +16,6 @@ from cyclopts import App, Group, Parameter
 from rich.console import Console
 
 from headway import __version__
-from headway.bench.export import ExportError, write_file
-from headway.bench.given import check_outputs
 from headway.plan.calibration_file import load as load_calibration
 from headway.plan.catalogue import find_gpu, gpus, parse_price, priced
 from headway.plan.check import check
@@ -28,18 +26,16 @@ from headway.plan.gpu import Gpu
 from headway.plan.known_models import find_model
 from headway.plan.lists import show_gpus, show_models, show_workloads
 from headway.plan.load import rate_of, read_demand
-from headway.plan.outcome import Plan, to_json
+from headway.plan.outcome import Plan
 from headway.plan.pool import Processes
 from headway.plan.predictor import Simulated
 from headway.plan.progress import Shown
 from headway.plan.question import ROUTERS, Question, change_of, classes_of, precision_of, precisions_of
-from headway.plan.report.page import plan_page
+from headway.plan.results import EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, check_outputs, write
 from headway.plan.search import OPTIONS, OPTIONS_QUICK, search
-from headway.plan.show import show
 from headway.plan.usual import consumer_notes, price_notes, usual
 from headway.policy.policies import POLICIES
 
-EXIT_OK, EXIT_NONE, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 REQUESTS, SEEDS, TOLERANCE = 500, 3, 0.08
 QUICK_REQUESTS, QUICK_SEEDS, QUICK_TOLERANCE = 300, 1, 0.15
 
@@ -170,7 +166,7 @@ def plan(
             seeds=seeds,
             requests=requests,
         )
-        _check_outputs(json_file, html_file)
+        check_outputs(json_file, html_file)
         if processes is not None and processes < 1:
             raise PlanError(f"--processes must be at least 1, not {processes}")
         found = _search(question, processes, quick, quiet)
@@ -180,13 +176,20 @@ def plan(
     except KeyboardInterrupt:
         print("headway: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
-    return _write(found, json_file, html_file, show_all)
+    return write(found, json_file, html_file, is_whole=show_all)
 
 
 app.command(
     "headway.plan.calibrate_command:calibrate_command",
     name="calibrate",
     help="Narrow the band of a GPU's plans by a run that was measured on it.",
+)
+
+
+app.command(
+    "headway.plan.machine_command:machine_command",
+    name="machine",
+    help="What a machine keeps as its own server came to know it, a CPU's too.",
 )
 
 
@@ -287,13 +290,6 @@ def _question(
     return question
 
 
-def _check_outputs(json_file: Path | None, html_file: Path | None) -> None:
-    try:
-        check_outputs({"--json": json_file, "--html": html_file})
-    except ValueError as error:
-        raise PlanError(str(error)) from None
-
-
 def _once(named: tuple[Gpu, ...]) -> tuple[Gpu, ...]:
     return tuple({each.name: each for each in named}.values())
 
@@ -303,22 +299,3 @@ def _search(question: Question, processes: int | None, quick: bool, quiet: bool)
         found = search(question, Simulated, pool, progress, options=OPTIONS_QUICK if quick else OPTIONS)
     made_at = datetime.now(UTC).isoformat(timespec="seconds")
     return msgspec.structs.replace(found, headway=__version__, made_at=made_at)
-
-
-def _write(found: Plan, json_file: Path | None, html_file: Path | None, show_all: bool) -> int:
-    try:
-        if json_file == Path("-"):
-            sys.stdout.buffer.write(to_json(found))
-            sys.stdout.flush()
-        else:
-            show(found, Console(), is_whole=show_all)
-            if json_file is not None:
-                write_file(json_file, [to_json(found)])
-        if html_file is not None:
-            write_file(html_file, [plan_page(found).encode()])
-    except ExportError as error:
-        print(f"headway: {error}", file=sys.stderr)
-        return EXIT_NONE
-    if found.best is None and json_file == Path("-"):
-        print(f"headway: no set-up keeps it: {found.best_effort}", file=sys.stderr)
-    return EXIT_OK if found.best is not None else EXIT_NONE

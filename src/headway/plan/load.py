@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import chain, islice
 
 from headway.bench.drawn import Drawn
 from headway.bench.listed import Listed
@@ -49,6 +49,11 @@ class Demand:
 
     def sample(self) -> tuple[Call, ...]:
         return tuple(islice(self.workload.calls(Steady(self.rate), 0), SAMPLE))
+
+    def calls(self, seeds: int, requests: int) -> tuple[Call, ...]:
+        """So many of each seed, as they come at one a second."""
+        drawn = (islice(self.workload.calls(Steady(1.0), seed), requests) for seed in range(1, seeds + 1))
+        return tuple(chain.from_iterable(drawn))
 
     def too_long(self, context: int) -> float:
         """Share of the requests that are longer than a model's context, prompt and answer together."""

@@ -66,9 +66,11 @@ class LoadRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ModelRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """Parameters are None where a server's step times alone are known."""
+
     name: str
-    parameters: float
-    active_parameters: float
+    parameters: float | None = None
+    active_parameters: float | None = None
     context_tokens: int
     source: str = ""
 
@@ -187,7 +189,7 @@ class Option(msgspec.Struct, frozen=True, kw_only=True):
     """A set-up that keeps the promise at the load. ``capacity``: requests a second that one replica keeps (at least,
     if ``is_at_least``: more was not tried); ``fits_until``: that all keep together, and ``_low`` to ``_high`` if the
     model is off by its band. ``sure``: it keeps the load even then. Dollars are None without a price. ``points``: in
-    order of rate."""
+    order of rate. ``memory`` is None, and formats are empty, for a machine of which step times alone are known."""
 
     gpu: str
     gpu_title: str
@@ -204,7 +206,7 @@ class Option(msgspec.Struct, frozen=True, kw_only=True):
     forecast: Forecast
     binding: Binding
     trust: Trust
-    memory: MemoryRecord
+    memory: MemoryRecord | None
     points: tuple[Point, ...]
     price: PriceRecord | None = None
     usd_per_hour: float | None = None

@@ -10,12 +10,15 @@ from headway.policy.stepshape import StepShape
 
 WEIGHTS, COMPUTE, KV_READS = "reading weights", "computing tokens", "reading the KV cache"
 PROMPT_ATTENTION, ALL_REDUCE, OVERHEAD = "attention of prompts", "all-reduce", "overhead"
+PROMPTS, DECODES = "prompts", "decodes"
+"""Where only whole steps are known."""
 
 KV_FULL = 0.95
 """With a KV cache as full as this, requests wait for memory."""
-PREFILL, DECODE, LINK, ENGINE, KV_MEMORY, LATENCY = (
+PREFILL, DECODE, DECODING, LINK, ENGINE, KV_MEMORY, LATENCY = (
     "prefill compute",
     "decode bandwidth",
+    "decoding",
     "link between GPUs",
     "engine overhead",
     "KV memory",
@@ -80,8 +83,8 @@ def resource(shares: Mapping[str, float], *, kv_peak: float, busy: float) -> str
     if busy < BUSY:
         return LATENCY
     groups = {
-        PREFILL: shares.get(COMPUTE, 0.0) + shares.get(PROMPT_ATTENTION, 0.0),
-        DECODE: shares.get(WEIGHTS, 0.0) + shares.get(KV_READS, 0.0),
+        PREFILL: sum(shares.get(each, 0.0) for each in (COMPUTE, PROMPT_ATTENTION, PROMPTS)),
+        DECODING if DECODES in shares else DECODE: sum(shares.get(each, 0.0) for each in (WEIGHTS, KV_READS, DECODES)),
         LINK: shares.get(ALL_REDUCE, 0.0),
         ENGINE: shares.get(OVERHEAD, 0.0),
     }

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import islice
 from typing import Protocol
 
 import msgspec
 
-from headway.plan.bounds import alone_s, bounds, fresh_tokens
+from headway.plan.binding import alone_late, binding
+from headway.plan.bounds import bounds
 from headway.plan.candidate import Candidate, rejected
 from headway.plan.domain import judge
 from headway.plan.errors import PlanError
@@ -21,15 +21,14 @@ from headway.plan.forecast import Forecaster
 from headway.plan.load import Demand
 from headway.plan.memory import memory
 from headway.plan.outcome import Binding, Figure, Forecast, Point, Rejected, Why
-from headway.plan.parts import LATENCY, parts, resource
+from headway.plan.parts import parts
 from headway.plan.question import Question
-from headway.plan.records import PARTS_SAID, percent
+from headway.plan.records import PARTS_SAID, ms, percent
 from headway.plan.setup import Setup
 from headway.plan.sizing import Sizing
 from headway.plan.standing import Level
 from headway.plan.steptime import GpuMachine, machine
 from headway.policy.policies import VLLM_CONFIG, default_step_tokens
-from headway.sim.arrivals import Steady
 from headway.sim.workload import Call
 from headway.simulate import scheduler_maker
 
@@ -91,10 +90,8 @@ class Simulated:
 
     def __post_init__(self) -> None:
         question = self.question
-        calls: list[Call] = []
-        for seed in range(1, question.seeds + 1):
-            calls += islice(question.demand.workload.calls(Steady(1.0), seed), question.requests)
-        object.__setattr__(self, "_calls", tuple(calls))
+        calls = question.demand.calls(question.seeds, question.requests)
+        object.__setattr__(self, "_calls", calls)
 
     @property
     def demand(self) -> Demand:
@@ -119,8 +116,8 @@ class Simulated:
         if found.broken:
             name, part, least_s, promised_s = found.broken[0]
             reason = (
-                f"{PARTS_SAID[part]} of {name} is {_ms(least_s)} on an idle replica for those requests that count "
-                f"({percent(question.target)} of them), and {_ms(promised_s)} is promised"
+                f"{PARTS_SAID[part]} of {name} is {ms(least_s)} on an idle replica for those requests that count "
+                f"({percent(question.target)} of them), and {ms(promised_s)} is promised"
             )
             return rejected(setup, Why.TOO_SLOW, reason, broken=(part, least_s))
         if room.kv_tokens < max(call.size.prompt_tokens + call.size.output_tokens for call in self._calls):
@@ -217,30 +214,14 @@ class Simulated:
 
     def _binding(self, forecaster: Forecaster, candidate: Candidate, rate: float, forecast: Forecast) -> Binding:
         at = forecast if rate <= 1.02 * self.demand.rate / forecast.replicas else forecaster.forecast(rate, 1, 1)
-        usage = at.usage
-        promise, share = _closest(at, self.demand)
-        name = resource(usage.parts, kv_peak=usage.kv_peak, busy=usage.busy)
-        if _alone_late(self._calls, self._machine(candidate.setup), candidate.setup.engine.request_s) > 0.5 * (
-            1.0 - self.question.target
-        ):
-            name, promise = LATENCY, "ttft"
-        top = ", ".join(f"{part} {percent(value)}" for part, value in islice(usage.parts.items(), 2))
-        near = f"; {PARTS_SAID[promise]} p95 is at {percent(share)} of its promise" if promise and share else ""
-        full = f"KV cache {percent(usage.kv_peak)} full at most"
-        said = f"{name}: a step of {usage.batch:.0f} requests goes to {top}; {full}{near}"
-        if name == LATENCY:
-            said = f"the longest prompts alone take longer than the promised TTFT, so that few others may; {top}"
-        return Binding(resource=name, promise=promise, said=said)
+        late = alone_late(self._calls, self._machine(candidate.setup), candidate.setup.engine.request_s)
+        return binding(at, self.demand.promises, late, self.question.target)
 
     def _too_few(self, candidate: Candidate, forecaster: Forecaster) -> Rejected:
         most = self.question.max_gpus // candidate.setup.tp
         best = max((point.attainment for point, _ in forecaster.tried), default=0.0)
         reason = f"{most} replicas within --max-gpus {self.question.max_gpus} serve {percent(best, 1)} in SLO at best"
         return rejected(candidate.setup, Why.TOO_MANY, reason, None)
-
-
-def _ms(seconds: float) -> str:
-    return f"{1000 * seconds:.3g} ms"
 
 
 def _per_gpu(point: Point, tp: int) -> Point:
@@ -253,30 +234,3 @@ def _per_gpu(point: Point, tp: int) -> Point:
         ttft_p95_s=point.ttft_p95_s,
         itl_p95_s=point.itl_p95_s,
     )
-
-
-def _closest(forecast: Forecast, demand: Demand) -> tuple[str | None, float]:
-    """The part of a promise whose p95 is closest to it, and its share of it."""
-    found: list[tuple[float, str]] = []
-    for each in forecast.classes:
-        objective = demand.promises.get(each.service_class)
-        if objective is None:
-            continue
-        for part, promised_s in (("ttft", objective.ttft_s), ("itl", objective.itl_s), ("e2e", objective.e2e_s)):
-            figure: Figure | None = getattr(each, f"{part}_p95_s")
-            if promised_s is not None and figure is not None:
-                found.append((figure.value / promised_s, part))
-    if not found:
-        return None, 0.0
-    share, part = max(found)
-    return part, share
-
-
-def _alone_late(calls: tuple[Call, ...], hardware: GpuMachine, request_s: float) -> float:
-    """Share of the promised requests whose prompt takes longer than the promised TTFT on an idle machine."""
-    promised = [pair for pair in zip(calls, fresh_tokens(calls), strict=True) if not pair[0].objective.is_empty]
-    late = sum(
-        call.objective.ttft_s is not None and alone_s(hardware, call, fresh, request_s)[0] > call.objective.ttft_s
-        for call, fresh in promised
-    )
-    return late / max(1, len(promised))

@@ -137,23 +137,30 @@ def option_record(detailed: Detailed, question: Question) -> Option:
 def name_of(option: Option) -> str:
     """GPUs in all, and how many of them share a replica: ``4 x h100-sxm tp2 bf16``."""
     split = f" tp{option.tp}" if option.tp > 1 else ""
-    return f"{option.gpus} x {option.gpu}{split} {option.precision}"
+    return f"{option.gpus} x {option.gpu}{split} {option.precision}".rstrip()
+
+
+def ms(seconds: float) -> str:
+    """As in "66.3 ms" and "4,610 ms"."""
+    value = 1000 * seconds
+    return f"{value:,.0f} ms" if value >= 100.0 else f"{value:.3g} ms"
 
 
 def percent(share: float, digits: int = 0) -> str:
     return f"{100 * share:.{digits}f} %"
 
 
-def what_if_said(forecast: Forecast, winner: Detailed, needed: Option | None) -> str:
+def what_if_said(forecast: Forecast, gpus: int, needed: Option | None, most: str) -> str:
+    """``gpus``: of the winner, which ``forecast`` is of. ``most``: the option that says how many there may be."""
     kept = f"{percent(forecast.attainment.value, 1)} in SLO"
     if forecast.is_beyond:
         kept = "queues would grow without end"
     if forecast.keeps:
-        cheaper = needed is not None and needed.gpus < winner.replicas * winner.candidate.setup.tp
+        cheaper = needed is not None and needed.gpus < gpus
         less = f"; {name_of(needed)} would do" if cheaper and needed is not None else ""
         return f"Still kept ({kept}){less}."
     if needed is None:
-        return f"Not kept ({kept}), nor by any number of the best set-ups within --max-gpus."
+        return f"Not kept ({kept}), nor by any number of the best set-ups within {most}."
     cost = "" if needed.usd_per_hour is None else f" at ${needed.usd_per_hour:,.2f} an hour"
     return f"Not kept ({kept}); it takes {name_of(needed)}{cost}."
 

@@ -20,7 +20,7 @@ from headway.plan.outcome import Cost, Forecast, Option, Plan, Rejected, WhatIf,
 from headway.plan.pool import Pool, cpu_s
 from headway.plan.predictor import Detailed, Predictor, Sized
 from headway.plan.question import Change, Question
-from headway.plan.records import PARTS_SAID, asked_record, load_record, option_record, percent, what_if_said
+from headway.plan.records import PARTS_SAID, asked_record, load_record, ms, option_record, percent, what_if_said
 from headway.plan.setup import Setup
 from headway.plan.standing import Level
 
@@ -251,7 +251,7 @@ def _what_if(change: Change, asked: Question, forecast: Forecast, winner: Detail
         winner=forecast,
         keeps=forecast.keeps,
         needed=option,
-        said=what_if_said(forecast, winner, option),
+        said=what_if_said(forecast, winner.replicas * winner.candidate.setup.tp, option, "--max-gpus"),
     )
 
 
@@ -274,10 +274,10 @@ def _best_effort(question: Question, found: list[Rejected]) -> str:
     slow = [each for each in found if each.why is Why.TOO_SLOW and each.least_s is not None]
     if slow:
         best = min(slow, key=lambda each: each.least_s or 0.0)
-        part, least_ms = best.part or "", 1000 * (best.least_s or 0.0)
+        part, least = best.part or "", ms(best.least_s or 0.0)
         which = "machine" if len(question.gpus) > 1 else question.gpus[0].name
         return (
-            f"the promised {PARTS_SAID[part]} is broken on every idle {which}; the best possible is {least_ms:.3g} ms "
+            f"the promised {PARTS_SAID[part]} is broken on every idle {which}; the best possible is {least} "
             f"({best.tp} x {best.gpu} in {best.precision}, for {percent(question.target)} of the requests)"
         )
     unsupported = [each for each in found if each.why is Why.UNSUPPORTED]

@@ -52,8 +52,8 @@ def show(plan: Plan, console: Console, *, is_whole: bool = False) -> None:
 
 def _question(plan: Plan) -> Iterator[Text]:
     asked, load = plan.asked, plan.asked.load
-    size = f"{asked.model.parameters / 1e9:.3g} B parameters"
-    yield Text(f"{asked.model.name} ({size}), engine {asked.engine}, policy {asked.policy}", style="bold")
+    size = "" if asked.model.parameters is None else f" ({asked.model.parameters / 1e9:.3g} B parameters)"
+    yield Text(f"{asked.model.name}{size}, engine {asked.engine}, policy {asked.policy}", style="bold")
     yield Text(
         f"{load.name} at {load.rate:.4g} requests/s: prompts of {load.prompt_tokens_mean:,.0f} tokens (p95 "
         f"{load.prompt_tokens_p95:,.0f}), answers of {load.output_tokens_mean:,.0f} (p95 {load.output_tokens_p95:,.0f})"
@@ -111,11 +111,12 @@ def _best(plan: Plan, best: Option) -> Iterator[Text | Padding]:
     memory = best.memory
     facts = Table.grid(padding=(0, 2))
     facts.add_row("binds", best.binding.said)
-    facts.add_row(
-        "memory",
-        f"weights {gb(memory.weight_bytes)} and KV cache {gb(memory.kv_bytes)} of the {gb(memory.gpu_bytes)} of a GPU; "
-        f"{memory.kv_tokens:,} tokens a replica",
-    )
+    if memory is not None:
+        facts.add_row(
+            "memory",
+            f"weights {gb(memory.weight_bytes)} and KV cache {gb(memory.kv_bytes)} of the {gb(memory.gpu_bytes)} of a "
+            f"GPU; {memory.kv_tokens:,} tokens a replica",
+        )
     if best.price is not None:
         facts.add_row(
             "price", f"${best.price.usd_per_hour:.2f} a GPU-hour: {best.price.provider}, {best.price.date or 'no date'}"
@@ -126,8 +127,8 @@ def _best(plan: Plan, best: Option) -> Iterator[Text | Padding]:
     if not best.sure:
         facts.add_row(
             Text("not sure", style="yellow"),
-            f"if the model is off by its whole band, it fits {best.fits_until_low or 0.0:.3g} requests/s only; "
-            "`headway plan calibrate` narrows that",
+            f"if the model is off by its whole band, it fits {best.fits_until_low or 0.0:.3g} requests/s only"
+            + ("" if memory is None else "; `headway plan calibrate` narrows that"),
         )
     for reason in best.trust.reasons:
         facts.add_row(Text("fragile", style="yellow"), reason)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -52,35 +53,64 @@ class PolicyMaker:
         self._measure = measure
         self._file = step_times
         self._kept = None if step_times is None or not step_times.exists() else read_step_times(step_times)
-        self._learned: tuple[str, StepTimeModel] | None = None
+        self._learned: tuple[ExecutorInfo, StepTimeModel] | None = None
 
     def __call__(self, executor: Executor, info: ExecutorInfo) -> Policy:
         if self.name != "headway":
             return build(self.name)
-        if self._kept is not None and self._kept[0] == info.description:
-            model = self._kept[1]
+        if self._kept is not None and self._kept.of == info.description:
+            model = self._kept.model
         else:
             model = StepTimeModel()
             self._measure(executor, info, model, progress=self._progress)
-        self._learned = info.description, model
+        self._learned = info, model
         return build(self.name, model=model, classes=self._classes, promise=self.promise)
 
     def save(self) -> None:
         """Keep what was learned, if there is a file for it: whole or not at all. Raises OSError."""
         if self._file is None or self._learned is None:
             return
-        of, model = self._learned
+        info, model = self._learned
+        cache = {name: getattr(info, name) for name in CACHE}
+        kept = {"of": info.description, "cache": cache, "model": json.loads(model.to_json())}
         beside = self._file.with_name(f"{self._file.name}.new")
-        beside.write_text(json.dumps({"of": of, "model": json.loads(model.to_json())}), encoding="utf-8")
+        beside.write_text(json.dumps(kept), encoding="utf-8")
         os.replace(beside, self._file)
 
 
-def read_step_times(path: Path) -> tuple[str, StepTimeModel]:
-    """What machine and model the step times in a file are of, and the step times. Raises ValueError and OSError."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepTimes:
+    """``of``: what machine and model they are of, in words. ``cache``: the fields ``CACHE`` of its executor's record;
+    None in files of older servers."""
+
+    of: str
+    model: StepTimeModel
+    cache: Mapping[str, int] | None
+
+
+CACHE = ("block_size", "kv_blocks", "context_tokens")
+
+
+def read_step_times(path: Path) -> StepTimes:
+    """Raises ValueError and OSError."""
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(kept, dict) or set(kept) != {"of", "model"} or not isinstance(kept["of"], str):
+        if not isinstance(kept, dict) or set(kept) - {"cache"} != {"of", "model"} or not isinstance(kept["of"], str):
             raise ValueError("it holds no step times of Headway")
-        return kept["of"], StepTimeModel.from_json(json.dumps(kept["model"]))
+        cache = kept.get("cache")
+        if cache is not None and not _is_cache(cache):
+            raise ValueError(f"its cache must have {', '.join(CACHE)}, each above 0")
+        return StepTimes(of=kept["of"], model=StepTimeModel.from_json(json.dumps(kept["model"])), cache=cache)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: {error}") from None
+
+
+def _is_cache(cache: object) -> bool:
+    return (
+        isinstance(cache, dict)
+        and set(cache) == set(CACHE)
+        and all(type(each) is int and 0 < each <= CACHE_MAX for each in cache.values())
+    )
+
+
+CACHE_MAX = 1 << 48

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from headway.bench.report.document import Card, Document
 from headway.bench.report.sections import COLORS, Cell, Chart, Item, Paragraph, Row, Section, Table, Tone
 from headway.bench.report.wording import NONE, duration, number, share
-from headway.plan.outcome import Option, Plan, Rejected, WhatIf
+from headway.plan.outcome import MemoryRecord, Option, Plan, Rejected, WhatIf
 from headway.plan.report.charts import attainment_over_rate, latency_over_rate, pareto
 from headway.plan.report.wording import band, dollars, gigabytes, interval, option_name, seconds
 
@@ -154,7 +154,8 @@ def _until_band(option: Option) -> str:
 
 
 def _details(plan: Plan, option: Option) -> list[Item]:
-    return [_classes(plan, option), _memory(option), _use(option)]
+    memory = [] if option.memory is None else [_memory(option.memory)]
+    return [_classes(plan, option), *memory, _use(option)]
 
 
 def _classes(plan: Plan, option: Option) -> Table:
@@ -183,8 +184,7 @@ def _classes(plan: Plan, option: Option) -> Table:
     return Table(columns=columns, rows=rows, caption="Latency by class", text_columns=2, note=" ".join(notes))
 
 
-def _memory(option: Option) -> Table:
-    held = option.memory
+def _memory(held: MemoryRecord) -> Table:
     parts = [
         ("Weights", held.weight_bytes),
         ("KV cache", held.kv_bytes),

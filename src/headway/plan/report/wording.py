@@ -9,7 +9,7 @@ from headway.plan.outcome import BandRecord, Figure, Option
 def option_name(option: Option) -> str:
     """4 x h100-sxm, TP 2, bf16"""
     parallel = f", TP {option.tp}" if option.tp > 1 else ""
-    return f"{option.gpus} x {option.gpu}{parallel}, {option.precision}"
+    return f"{option.gpus} x {option.gpu}{parallel}, {option.precision}".removesuffix(", ")
 
 
 def dollars(value: float | None) -> str:
