@@ -216,11 +216,10 @@ def paced_and_leaving(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[s
 
 def test_servers_are_compared_and_one_that_goes_is_left_out(paced_and_leaving: list[str]) -> None:
     figures = cpu.run(parsed(*paced_and_leaving, "--rounds", "2"))
-    assert figures["tiny_paced-bf16_ttft_ms_128x1"] >= 10.0
-    assert figures["tiny_paced-bf16_output_tok_s_128x4"] > 100.0
-    assert figures["tiny_paced-bf16_capacity_requests_s"] > 0.0
-    assert len(str(figures["tiny_paced-bf16_capacity_rounds"]).split(",")) == 2
-    assert figures["tiny_paced-bf16_rss_mb"] > 1.0
+    paced = {key.removeprefix("tiny_paced-bf16_"): value for key, value in figures.items()}
+    least = {"ttft_ms_128x1": 10.0, "output_tok_s_128x4": 100.0, "capacity_requests_s": 0.1, "rss_mb": 1.0}
+    assert all(float(str(paced[name])) >= value for name, value in least.items())
+    assert len(str(paced["capacity_rounds"]).split(",")) == 2
     assert "tiny_leaving-bf16_failed" in figures
     assert "tiny_leaving-bf16_ttft_ms_128x1" not in figures
     assert "ended" not in figures
