@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from collections import defaultdict
@@ -15,7 +14,7 @@ from benchmarks.cpu_load import Offered, Point, offer, run_point, traffic, windo
 from benchmarks.cpu_peers import Entry, Model
 from benchmarks.cpu_probe import Probe, Speeds
 from benchmarks.cpu_rates import Bisection, Recheck, Search
-from benchmarks.machine import busy_s, cpu_s, memory_mb
+from benchmarks.machine import cpu_s, memory_mb, others_s
 from headway.bench.call import Call
 from headway.bench.launch import RunningServer
 from headway.bench.sender import ReplyError
@@ -152,10 +151,9 @@ class Comparison:
         """With the machine's speed before and after, and what else it did meanwhile."""
         process = self._servers[entry].process.pid
         before = self._last or self._probe.speeds()
-        start_s, others_s = time.perf_counter(), busy_s() - cpu_s(process) - cpu_s(os.getpid())
+        start_s, start_others_s = time.perf_counter(), others_s(process)
         value = work()
-        elapsed_s = time.perf_counter() - start_s
-        others = (busy_s() - cpu_s(process) - cpu_s(os.getpid()) - others_s) / elapsed_s
+        others = (others_s(process) - start_others_s) / (time.perf_counter() - start_s)
         self._last = self._probe.speeds()
         return value, Sample(values(value), before, self._last, max(0.0, others))
 

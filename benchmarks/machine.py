@@ -68,12 +68,14 @@ def cpu_s(process_id: int) -> float:
     return total_s
 
 
-def busy_s() -> float:
-    """Processor time so far of all that the machine did."""
+def others_s(process_id: int) -> float:
+    """Processor time so far of all that the machine did, less that of a process and all below it, and that of this one:
+    other processes of this one's count."""
     import psutil
 
     times = psutil.cpu_times()
-    return float(sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0))
+    busy_s = sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0)
+    return float(busy_s) - cpu_s(process_id) - time.process_time()
 
 
 def _best(work: Callable[[], object], repeats: int) -> float:

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from benchmarks.cpu_figures import Figures
 from benchmarks.cpu_load import Point, offer, run_point, traffic
 from benchmarks.cpu_peers import Model, entries, parse_peer, read_peers, running
 from benchmarks.cpu_probe import Probe, Speeds
+from benchmarks.machine import cpu_s, others_s
 from headway.bench.launch import end
 from headway.models.shapes import shape_config
 from headway.policy.slo import CONVERSATIONAL, Objective
@@ -165,6 +167,24 @@ def test_only_who_keeps_promises_is_told_which() -> None:
     told, untold = (traffic(500, CONVERSATIONAL.objective, has_promises=each) for each in (True, False))
     assert (told.tier, told.headers) == ("priority", {"x-slo-ttft-ms": "300", "x-slo-itl-ms": "100"})
     assert (untold.tier, untold.headers) == (None, {})
+
+
+# ---- the machine -----------------------------------------------------------------------------------------------------
+
+
+def test_what_else_the_machine_does_is_seen_beside_a_busy_server() -> None:
+    """A server's time was taken off twice, as it is a child of the benchmark: "others 0.00 cores" on a machine that
+    was full of them."""
+    busy = [sys.executable, "-c", "while True: pass"]
+    server, other = subprocess.Popen(busy), subprocess.Popen(busy)
+    try:
+        before_s, other_before_s = others_s(server.pid), cpu_s(other.pid)
+        while (other_took_s := cpu_s(other.pid) - other_before_s) < 0.5:
+            time.sleep(0.05)
+        assert others_s(server.pid) - before_s >= 0.8 * other_took_s
+    finally:
+        end(server)
+        end(other)
 
 
 # ---- all of it -------------------------------------------------------------------------------------------------------
