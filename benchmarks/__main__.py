@@ -19,7 +19,7 @@ BENCHMARKS = {
     "bench_cost": "what those clients cost: processor time per streamed token, the most tokens a second from one core",
     "cpu": "Headway beside other servers on a CPU, same checkpoint and requests: latency, throughput, capacity, limits",
     "cpu_quality": "what bf16 and int8 cost in quality: the bundled model's perplexity on held-out chats",
-    "cpu_kernels": "the compiled linear layers: which share of the machine's limits they reach, beside torch's",
+    "cpu_kernels": "compiled linear layers and attention: their share of the machine's limits, beside torch",
     "engine": "a real server on random weights at a real shape: speed, memory, and how far from the machine's limits",
     "edge": "the HTTP edge over a fake engine: CPU time per streamed token, and the worst stall of the event loop",
     "plan": "the planner against what was measured: published points, a replay, the article, itself; and its speed",

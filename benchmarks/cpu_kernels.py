@@ -1,8 +1,8 @@
-"""The linear layers of the compiled kernels, held against the machine: how much of its limit each reaches.
+"""The compiled linear layers and attention, held against the machine: how much of its limit each reaches.
 
 A product can be no faster than its weights are read from memory, nor than the processor multiplies; both limits are
 measured in the same run, before and after. Each layer is there in so many copies that none of it is still in a cache
-when its turn comes, as in a model. torch's own bf16 layers take turns with ours.
+when its turn comes, as in a model. torch's own bf16 layers take turns with ours. Attention: see ``cpu_attention``.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from benchmarks import cpu_attention
 from headway.engine import native
 from headway.engine.linear import BrainKernel
 
@@ -60,6 +61,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--kernels", default="", help="avx512, avx2 or portable; the best if not given")
     parser.add_argument("--shapes", default=",".join(SHAPES), help="outputs x inputs, as in 1024x2816")
     parser.add_argument("--rows", default=",".join(map(str, ROWS)))
+    parser.add_argument(
+        "--attention", default=",".join(cpu_attention.SHAPES), help="heads x key/value heads x head_dim"
+    )
     parser.add_argument("--repeats", type=int, default=5, help="turns; the best counts")
 
 
@@ -73,6 +77,8 @@ def run(arguments: argparse.Namespace) -> dict[str, float | int | str]:
         for shape in arguments.shapes.split(",")
         for rows in map(int, arguments.rows.split(","))
     }
+    shapes = [shape for shape in arguments.attention.split(",") if shape]
+    attention = [case for shape in shapes for case in cpu_attention.measure(shape, pool, kernels, arguments.repeats)]
     limits = before.or_better(measure_limits(pool))
     figures: dict[str, float | int | str] = {
         "kernels": kernels,
@@ -86,6 +92,10 @@ def run(arguments: argparse.Namespace) -> dict[str, float | int | str]:
         figures |= {f"{name}_share_{shape}_{rows}": round(share, 3) for name, share in shares.items()}
         figures |= {f"{name}_us_{shape}_{rows}": round(taken * 1e6, 1) for name, taken in seconds.items()}
         print(f"{shape:>10} {rows:5}", *(f"{name} {share:4.0%}" for name, share in shares.items()), file=sys.stderr)
+    for case in attention:
+        share = max(case.bytes_read / limits.read, case.operations / limits.operations[False]) / case.seconds
+        figures |= {f"{case.name}_share": round(share, 3), f"{case.name}_us": round(case.seconds * 1e6, 1)}
+        print(f"{case.name:>30} {case.seconds * 1e6:9.1f} us {share:4.0%}", file=sys.stderr)
     return figures
 
 
