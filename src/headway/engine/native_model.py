@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from headway.engine import native
-from headway.engine.kv_cache import kv_bytes_per_token
+from headway.engine.kv_cache import kv_bytes_per_token, untouched
 from headway.engine.loaded import Progress, check_fits, kv_blocks
 from headway.engine.options import EngineOptions
 from headway.engine.rope import frequencies
@@ -105,9 +105,8 @@ class _Kept:
         angles, self._rotation_scale = frequencies(config.rope, config.head_dim)
         self._frequencies: Floats = angles.contiguous().numpy()
         self._embedding = None if config.tied_embeddings else _bits(weights.embedding)
-        # numpy's zeros are pages the system has not handed out yet: memory is taken as blocks are first written.
-        shape = (config.layers, 2, blocks * config.kv_heads * block_size * config.head_dim)
-        self._cache = np.zeros(shape, dtype=np.uint16)
+        layer = blocks * config.kv_heads * block_size * config.head_dim
+        self._cache = untouched(config.layers * 2 * layer * 2).view(np.uint16).reshape(config.layers, 2, layer)
 
     def model(self, *, int8: bool) -> Any:
         config = self._config
