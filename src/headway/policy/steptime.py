@@ -36,7 +36,7 @@ UNSURPRISED = 0.002
 JUMP = 1.5
 """By how much a step has to be off to say more about the pace than about its kind, once the costs are known."""
 RECENT_STEPS = 1024
-"""Steps over which error and coverage are told."""
+"""Steps over which error, coverage and the usual pace are told."""
 TIME_MIN_S, TIME_MAX_S = 1e-6, 3600.0
 
 
@@ -60,6 +60,7 @@ class StepTimeModel:
         self._worst_since_fit = 0.0
         self._latest: deque[tuple[StepShape, float]] = deque(maxlen=AROUND_STEPS)  # those of familiar kinds
         self._paces: deque[float] = deque(maxlen=AROUND_STEPS)  # what each of them says
+        self._recent: deque[tuple[StepShape, float]] = deque(maxlen=RECENT_STEPS)  # as in _latest
         self._errors: deque[float] = deque(maxlen=RECENT_STEPS)
         self._within: deque[bool] = deque(maxlen=RECENT_STEPS)
 
@@ -131,6 +132,7 @@ class StepTimeModel:
         if is_jump or self._kept.is_familiar(shape):
             self._latest.append((shape, elapsed_s))
             self._paces.append(_bounded(elapsed_s / cost_s))
+            self._recent.append((shape, elapsed_s))
             self._follow()
             if len(self._latest) == AROUND_STEPS:
                 middle, middle_s = self._latest[AROUND_STEPS // 2]
@@ -162,14 +164,21 @@ class StepTimeModel:
 
     # Keeping.
 
+    @property
+    def usual_pace(self) -> float:
+        """The median pace of the latest steps: that of the machine on the whole, not right now."""
+        return _median([_bounded(t / self._cost_s(shape)) for shape, t in self._recent] or [self._pace])
+
     def to_json(self) -> str:
-        """All that predictions and later fits depend on, but not the latest steps."""
+        """All that predictions and later fits depend on, but not the latest steps: at the machine's usual pace, since
+        whoever reads it comes later."""
         tails = (self._decode_tail, self._mixed_tail)
-        return write(StepTimeState(self.samples, self._pace, self._costs, tails, tuple(self._kept)))
+        return write(StepTimeState(self.samples, self.usual_pace, self._costs, tails, tuple(self._kept)))
 
     @classmethod
     def from_json(cls, text: str) -> StepTimeModel:
-        """A model that predicts as the one saved did. Raises ValueError, with one clear line, on anything else."""
+        """A model that predicts as the one saved did, at its usual pace. Raises ValueError, with one clear line, on
+        anything else."""
         state = read(text)
         model = cls()
         model.samples = state.observed
