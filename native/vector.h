@@ -33,6 +33,7 @@ inline constexpr int REGISTERS = 16;
 using Floats = float __attribute__((vector_size(4 * WIDTH)));
 using Ints = std::int32_t __attribute__((vector_size(4 * WIDTH)));
 using Halves = bf16 __attribute__((vector_size(2 * WIDTH)));
+using Bytes = std::uint8_t __attribute__((vector_size(WIDTH)));
 
 inline constexpr float INFINITE = __builtin_inff();
 
@@ -67,7 +68,8 @@ inline Vector load(const void* from, int count) {
 
 template <class Vector>
 inline void store(void* to, Vector vector, int count) {
-  std::memcpy(to, &vector, (count < WIDTH ? count : WIDTH) * sizeof vector[0]);
+  if (count >= WIDTH) return store(to, vector);
+  std::memcpy(to, &vector, count * sizeof vector[0]);
 }
 
 inline float as_float(std::int32_t bits) {
@@ -134,31 +136,49 @@ inline bool any(Ints truths) {
 // The magnitudes' bits, which order numbers as they are, infinity above them and NaN on top.
 inline Ints magnitude_bits(Floats values) { return (Ints)values & 0x7fffffff; }
 
-inline float sum(Floats values) {
+// The sum, or the largest, of a vector's numbers; halves are put together, so that the order of a sum is fixed.
+template <class Vector, class Join>
+inline auto reduce(Vector vector, Join join) {
+  decltype(vector[0] + 0) numbers[WIDTH];
+  store(numbers, vector);
   for (int half = WIDTH / 2; half > 0; half /= 2)
-    for (int index = 0; index < half; ++index) values[index] += values[index + half];
-  return values[0];
+    for (int index = 0; index < half; ++index) numbers[index] = join(numbers[index], numbers[index + half]);
+  return numbers[0];
+}
+
+inline float sum(Floats values) {
+  return reduce(values, [](float a, float b) { return a + b; });
 }
 
 inline float largest_of(Floats values) {
 #if defined(__AVX512BF16__)
   return _mm512_reduce_max_ps(values);
 #else
-  float result = values[0];
-  for (int index = 1; index < WIDTH; ++index) result = values[index] > result ? values[index] : result;
-  return result;
+  return reduce(values, [](float a, float b) { return a > b ? a : b; });
 #endif
 }
 
 inline std::int32_t largest_of(Ints values) {
-  std::int32_t result = values[0];
-  for (int index = 1; index < WIDTH; ++index) result = values[index] > result ? values[index] : result;
-  return result;
+  return reduce(values, [](std::int32_t a, std::int32_t b) { return a > b ? a : b; });
 }
 
 // The nearest whole number, of two equally near the even one, for magnitudes below 2^22: in the low bits of a float.
 inline constexpr float ROUNDER = 12582912.0f;  // 1.5 * 2^23
 inline constexpr std::int32_t ROUNDER_BITS = 0x4b400000;
+
+// The lowest byte of each.
+inline Bytes low_bytes(Ints values) {
+#if defined(__AVX512BF16__)
+  return (Bytes)_mm512_cvtepi32_epi8((__m512i)values);
+#elif defined(__AVX2__)
+  const __m256i lowest = _mm256_set1_epi32(0x0c080400);  // of each half, gathered in each of its quarters
+  const __m256i gathered = _mm256_shuffle_epi8((__m256i)values, lowest);
+  return (Bytes)_mm_cvtsi128_si64(
+      _mm_unpacklo_epi32(_mm256_castsi256_si128(gathered), _mm256_extracti128_si256(gathered, 1)));
+#else
+  return __builtin_convertvector(values & 0xff, Bytes);
+#endif
+}
 
 // e^x for x <= 0, with a relative error below 2e-7, or 0 where it is too small for a normal float. NaN stays NaN.
 //
