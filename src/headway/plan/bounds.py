@@ -17,8 +17,8 @@ from headway.policy.stepshape import StepShape
 from headway.sim.hardware import Hardware
 from headway.sim.workload import Call
 
-CHUNKS = (512, 2048, 8192)
-"""Tokens of prompts that a step may take beside its decodes."""
+CHUNKS = (64, 128, 256, 512, 1024, 2048, 4096, 8192)
+"""Tokens of prompts that a step may take beside its decodes. A few are nearly free where these wait for memory."""
 RUNNING_MAX = 1024
 MIXES = 24
 """How many batch sizes are tried."""

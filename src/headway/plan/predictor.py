@@ -32,10 +32,6 @@ from headway.policy.policies import VLLM_CONFIG, default_step_tokens
 from headway.sim.workload import Call
 from headway.simulate import scheduler_maker
 
-LEARNED_S = 30.0
-"""Of measured steps that a server's model rests on: it has served for a while. On a slow GPU the few seconds of a
-start leave it without any idea of long prompts."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sized:
@@ -195,7 +191,6 @@ class Simulated:
             scheduler_maker(
                 question.policy,
                 hardware,
-                budget_s=LEARNED_S,
                 limits=VLLM_CONFIG if question.policy == "vllm" else None,
             ),
             self.demand,
