@@ -17,8 +17,8 @@ from headway.policy.stepshape import StepShape
 from headway.sim.hardware import Hardware
 from headway.sim.workload import Call
 
-CHUNKS = (64, 128, 256, 512, 1024, 2048, 4096, 8192)
-"""Tokens of prompts that a step may take beside its decodes. A few are nearly free where these wait for memory."""
+CHUNKS = (512, 2048, 8192)
+"""Tokens of prompts that a step may take beside its decodes, where not every step takes its share."""
 RUNNING_MAX = 1024
 MIXES = 24
 """How many batch sizes are tried."""
@@ -125,7 +125,9 @@ def _rates(
         step_s = hardware.step_s(decode)
         if itl_s is not None and step_s > itl_s and batch > 1:
             break
-        token_s = min((hardware.step_s(_beside(decode, chunk, prompt)) - step_s) / chunk for chunk in CHUNKS)
+        share = max(1, round(batch * fresh / output))  # that every step takes if all take as much
+        chunks = (share, *(each for each in CHUNKS if each > share))
+        token_s = min((hardware.step_s(_beside(decode, chunk, prompt)) - step_s) / chunk for chunk in chunks)
         request_s = output * step_s / batch + fresh * token_s
         found.append((1.0 / request_s, batch, batch * request_s))
     return found
