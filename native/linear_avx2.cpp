@@ -1,14 +1,15 @@
+#define HEADWAY_ISA avx2
+
 #include <immintrin.h>
 
 #include "ahead.h"
-#include "exp.h"
 #include "tables.h"
+#include "vector.h"
 
 namespace headway::avx2 {
 namespace {
 
 constexpr int TILE = 6;  // 12 sums, two weights and an activation in 16 registers
-constexpr int WIDTH = 8;  // numbers in a vector
 
 // bf16, as two products in fp32.
 struct Brain {

@@ -1,8 +1,10 @@
+#define HEADWAY_ISA avx512
+
 #include <immintrin.h>
 
 #include "ahead.h"
-#include "exp.h"
 #include "tables.h"
+#include "vector.h"
 
 namespace headway::avx512 {
 namespace {

@@ -1,6 +1,8 @@
+#define HEADWAY_ISA portable
+
 #include "ahead.h"
-#include "exp.h"
 #include "tables.h"
+#include "vector.h"
 
 namespace headway::portable {
 namespace {

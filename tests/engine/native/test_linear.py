@@ -76,9 +76,8 @@ def make(
         rows[:] = 128
         rows[:, :inputs] = random.integers(0, 256, (count, inputs))
         scales = random.uniform(0.01, 1, count).astype(np.float32)
-        x = scales[:, None].astype(np.float64) * (rows[:, :inputs].astype(np.float64) - 128)
-        w = linear.scales[:outputs, None].astype(np.float64) * unpacked(linear)[:outputs, :inputs]
-        product = x @ w.T
+        sums = (rows[:, :inputs].astype(np.int64) - 128) @ unpacked(linear)[:outputs, :inputs].T.astype(np.int64)
+        product = sums * np.outer(scales.astype(np.float64), linear.scales[:outputs])
         terms = np.abs(product)
     else:
         rows[:, :inputs] = to_bf16(random.standard_normal((count, inputs)))
