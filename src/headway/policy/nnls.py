@@ -23,7 +23,10 @@ def non_negative_least_squares(
     """
     count = len(moment)
     scale = [1.0 / sqrt(gram[i][i]) if gram[i][i] > 0.0 else 0.0 for i in range(count)]
-    matrix = [[gram[i][j] * scale[i] * scale[j] for j in range(count)] for i in range(count)]
+    matrix = [
+        [value * own * other for value, other in zip(line, scale, strict=True)]
+        for line, own in zip(gram, scale, strict=True)
+    ]
     target = [moment[i] * scale[i] for i in range(count)]
     solution = [0.0] * count
     free = sorted(i for i in support if scale[i] > 0.0)
@@ -41,8 +44,9 @@ def _settle(
     matrix: Sequence[Sequence[float]], target: Sequence[float], solution: list[float], free: list[int]
 ) -> list[int]:
     """Move ``solution`` to the best one over the unknowns in ``free``; those that reach 0 on the way leave ``free``."""
+    rows: list[list[float]] = []
     while free:
-        best = _solve([[matrix[i][j] for j in free] for i in free], [target[i] for i in free])
+        best = _solve(matrix, target, free, rows)
         if min(best) > 0.0:
             for i, value in zip(free, best, strict=True):
                 solution[i] = value
@@ -52,6 +56,7 @@ def _settle(
         share = min(reach)
         for i, value, limit in zip(free, best, reach, strict=True):
             solution[i] = 0.0 if limit == share else solution[i] + share * (value - solution[i])
+        del rows[reach.index(share) :]
         free = [i for i, limit in zip(free, reach, strict=True) if limit > share]
     for i in range(len(solution)):
         if i not in free:
@@ -66,23 +71,25 @@ def _share_to_zero(old: float, new: float) -> float:
     return old / (old - new) if old > new else 0.0
 
 
-def _solve(matrix: Sequence[Sequence[float]], target: Sequence[float]) -> list[float]:
-    """Solve for a symmetric positive definite matrix with a diagonal of ones, by Cholesky's factors."""
-    count = len(target)
-    rows: list[list[float]] = []
-    forward: list[float] = []
-    for i in range(count):
+def _solve(
+    matrix: Sequence[Sequence[float]], target: Sequence[float], free: Sequence[int], rows: list[list[float]]
+) -> list[float]:
+    """Solve for the unknowns in ``free``, by Cholesky's factors; the matrix is symmetric and positive definite, with a
+    diagonal of ones. ``rows``: those of the factor that are known already, the first ones; the others are added."""
+    for i in free[len(rows) :]:
         row: list[float] = []
         source = matrix[i]
-        for j in range(i):
-            other = rows[j]
-            row.append((source[j] - sum(map(mul, row, other))) / other[j])
+        for j, other in zip(free, rows, strict=False):
+            row.append((source[j] - sum(map(mul, row, other))) / other[-1])
         row.append(sqrt(max(source[i] + RIDGE - sum(map(mul, row, row)), RIDGE)))
-        forward.append((target[i] - sum(map(mul, row, forward))) / row[i])
         rows.append(row)
-    solution = [0.0] * count
-    for i in range(count - 1, -1, -1):
-        solution[i] = value = forward[i] / rows[i][i]
-        for j, factor in enumerate(rows[i][:i]):
+    forward: list[float] = []
+    for i, row in zip(free, rows, strict=True):
+        forward.append((target[i] - sum(map(mul, row, forward))) / row[-1])
+    solution = [0.0] * len(free)
+    for i in range(len(free) - 1, -1, -1):
+        *others, own = rows[i]
+        solution[i] = value = forward[i] / own
+        for j, factor in enumerate(others):
             forward[j] -= factor * value
     return solution

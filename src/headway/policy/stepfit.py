@@ -146,14 +146,15 @@ class _Equations:
         knots = len(KNOTS)
         left = min(bisect_right(KNOTS, shape.tokens), knots - 1) - 1
         part = (shape.tokens - KNOTS[left]) / (KNOTS[left + 1] - KNOTS[left])
-        row = (
-            (left, (1.0 - part) / typical_s),
-            (left + 1, part / typical_s),
-            (knots, shape.sequences / typical_s),
-            (knots + 1, shape.decode_context / typical_s),
-            (knots + 2, (shape.prefill_reads > 0.0) / typical_s),
-            (knots + 3, shape.prefill_reads / typical_s),
+        features = (
+            (left, 1.0 - part),
+            (left + 1, part),
+            (knots, shape.sequences),
+            (knots + 1, shape.decode_context),
+            (knots + 2, shape.prefill_reads > 0.0),
+            (knots + 3, shape.prefill_reads),
         )
+        row = [(i, feature / typical_s) for i, feature in features if feature]
         for i, value in row:
             value *= weight
             self._moment[i] += value * ratio
