@@ -125,6 +125,16 @@ def test_retry_after_follows_the_rate_at_which_prompts_are_worked_off() -> None:
     assert rate.retry_after_s(5000) == pytest.approx(50.0, rel=0.01)
 
 
+def test_many_steps_of_decodes_count_as_each_of_them() -> None:
+    one_by_one, at_once, took_s = DrainRate(), DrainRate(), [0.01, 0.013, 0.0, math.inf, 0.02]
+    for rate in (one_by_one, at_once):
+        rate.observe(1000, 0.1)
+    for each_s in took_s:
+        one_by_one.observe(0, each_s)
+    at_once.observe_decodes(took_s)
+    assert at_once.retry_after_s(50_000) == one_by_one.retry_after_s(50_000) > 5.0
+
+
 @pytest.mark.parametrize("elapsed_s", [math.nan, math.inf, -1.0, 0.0])
 def test_elapsed_times_that_make_no_sense_are_ignored(elapsed_s: float) -> None:
     rate = DrainRate()

@@ -57,11 +57,16 @@ class Record:
 
     @property
     def admitted(self) -> bool:
-        """It was taken in under the promise it came with: neither demoted nor refused in time. One that was shed after
-        more than ``ANSWER_MAX_S`` counts as taken in, and broken."""
-        if self.outcome is Outcome.SHED:
-            return self.answered_s > ANSWER_MAX_S
-        return self.outcome is not Outcome.REFUSED and not self.demoted
+        """See ``was_admitted``."""
+        return was_admitted(self.outcome, self.answered_s, self.demoted)
+
+
+def was_admitted(outcome: Outcome, answered_s: float, demoted: bool) -> bool:
+    """Whether a call was taken in under the promise it came with: neither demoted nor refused in time. One that was
+    shed after more than ``ANSWER_MAX_S`` counts as taken in, and broken."""
+    if outcome is Outcome.SHED:
+        return answered_s > ANSWER_MAX_S
+    return outcome is not Outcome.REFUSED and not demoted
 
 
 def nearest_rank(ordered: list[float], share: float) -> float:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from operator import sub
 
 from headway.sim.live import Attempt
-from headway.sim.record import ANSWER_MAX_S, Outcome
+from headway.sim.record import Outcome, was_admitted
 from headway.sim.result import Percentiles, Summary, Window
 from headway.sim.sketch import Sketch
 
@@ -63,10 +63,7 @@ class Tally:
         counts.unfinished += outcome is Outcome.UNFINISHED
         counts.demoted += attempt.demoted
         counts.retried += attempt.number > 0
-        if outcome is Outcome.SHED:
-            admitted = answered_s > ANSWER_MAX_S
-        else:
-            admitted = outcome is not Outcome.REFUSED and not attempt.demoted
+        admitted = was_admitted(outcome, answered_s, attempt.demoted)
         counts.admitted += admitted
         if not times:
             return
