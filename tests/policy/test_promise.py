@@ -9,7 +9,7 @@ from itertools import pairwise
 import pytest
 
 from headway.policy.allowance import TimeAllowance
-from headway.policy.controller import ITL_MARGIN_MIN, STARVED_STEPS, STEP_MAX_S, PromiseConfig, PromisePolicy
+from headway.policy.controller import ITL_MARGIN_MIN, STEP_MAX_S, PromiseConfig, PromisePolicy
 from headway.policy.events import Demoted, Finished, FinishReason, Rejected, RejectReason, TokenOut
 from headway.policy.margin import MARGIN_MAX, WIDEN
 from headway.policy.plan import StepPlan
@@ -17,6 +17,7 @@ from headway.policy.policy import Load
 from headway.policy.request import Request
 from headway.policy.scheduler import SchedulerConfig
 from headway.policy.slo import Objective, ServiceClasses
+from headway.policy.turn import STARVED_STEPS
 from tests.policy.promises import (
     STEP_S,
     TOKEN_S,

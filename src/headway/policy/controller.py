@@ -30,6 +30,7 @@ from headway.policy.request import Request
 from headway.policy.slo import Objective, ServiceClasses, late_gaps_allowed
 from headway.policy.steptime import StepShape, StepTimeModel
 from headway.policy.tightest import Tightest
+from headway.policy.turn import Turn
 from headway.policy.waiting import Lane
 
 REVIEW_MOST = 32
@@ -41,10 +42,8 @@ DEFERRABLE_SHARES_OF_TTFT = (1 / 12, 1 / 4)
 that has half its time to spare or more."""
 STEP_MAX_S = 0.25
 """A step without any promise to look at."""
-STARVED_STEPS = 20
-"""If so many steps in a row had no room for work that was promised nothing, there is some in the next one:"""
 TURN_SHARE = 0.2
-"""so much of its time."""
+"""When work that was promised nothing has its turn, it gets so much of the step's time."""
 SMOOTHING = 0.05
 """How much the latest step counts in the average of how fast prompts are worked off."""
 ITL_MARGIN_MIN = 1.01
@@ -78,21 +77,6 @@ class PromiseConfig:
     order: bool = True
     admission: bool = True
     batch_fill: bool = True
-
-
-class Turn:
-    """Sees to it that a kind of work gets some of a step at least once in ``STARVED_STEPS``."""
-
-    def __init__(self) -> None:
-        self._starved = 0
-
-    def is_due(self, is_wanting: bool, got_some: bool) -> bool:
-        """Whether the next step is to have room for it: it wants some, and got none in the last ones."""
-        self._starved = self._starved + 1 if is_wanting and not got_some else 0
-        if self._starved < STARVED_STEPS:
-            return False
-        self._starved = 0
-        return True
 
 
 class PromisePolicy:
