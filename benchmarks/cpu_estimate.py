@@ -9,10 +9,10 @@ from benchmarks.cpu_load import Point
 from benchmarks.cpu_peers import Entry
 from benchmarks.cpu_probe import Speeds
 
-READ_SHARE, PRODUCTS_SHARE = 0.6, 0.45
+READ_SHARE, PRODUCTS_SHARE = 0.6, 0.4
 """Of memory's bandwidth, and of the rate of dot products."""
 PROBE_S = 0.6
-START_S, SLOW_START_S = 8.0, 110.0
+START_S, SLOW_START_S = 4.0, 95.0
 SLOW_START = "vllm"
 WINDOW_SHARE = 0.8
 """Of a window's time, as many end early."""
