@@ -64,7 +64,7 @@ def bounds(hardware: Hardware, calls: Sequence[Call], *, target: float, request_
         broken += _broken(name, mine[0].objective, [alone[id(call)] for call in mine], target)
     columns = list(zip(*alone.values(), strict=True)) or [(0.0,), (0.0,), (0.0,)]
     ttft_s, itl_s, e2e_s = (_least(column, target) for column in columns)
-    rates = _rates(hardware, calls, sum(fresh) / len(fresh), _loosest_itl_s(promised))
+    rates = _rates(hardware, calls, fresh, _loosest_itl_s(promised), target)
     rate, batch, _ = max(rates)
     return Bounds(
         rate_max=rate,
@@ -111,10 +111,10 @@ def _loosest_itl_s(calls: Sequence[Call]) -> float | None:
 
 
 def _rates(
-    hardware: Hardware, calls: Sequence[Call], fresh: float, itl_s: float | None
+    hardware: Hardware, calls: Sequence[Call], fresh: Sequence[int], itl_s: float | None, target: float
 ) -> list[tuple[float, int, float]]:
-    """Requests a second that ever larger batches serve, the batches, and how long an answer takes in them. The loosest
-    ITL counts, so that this stays a bound."""
+    """Requests a second that ever larger batches serve, the batches, and how long an answer takes in them. So that this
+    stays a bound, the loosest ITL counts, and the dearest requests, as many as may be refused, cost nothing."""
     prompt = sum(call.size.prompt_tokens for call in calls) / len(calls)
     output = sum(call.size.output_tokens for call in calls) / len(calls)
     context = prompt + output / 2
@@ -125,10 +125,14 @@ def _rates(
         step_s = hardware.step_s(decode)
         if itl_s is not None and step_s > itl_s and batch > 1:
             break
-        share = max(1, round(batch * fresh / output))  # that every step takes if all take as much
+        share = max(1, round(batch * sum(fresh) / len(fresh) / output))  # that every step takes if all take as much
         chunks = (share, *(each for each in CHUNKS if each > share))
         token_s = min((hardware.step_s(_beside(decode, chunk, prompt)) - step_s) / chunk for chunk in chunks)
-        request_s = output * step_s / batch + fresh * token_s
+        costs = sorted(
+            call.size.output_tokens * step_s / batch + tokens * token_s
+            for call, tokens in zip(calls, fresh, strict=True)
+        )
+        request_s = sum(costs[: math.ceil(target * len(costs))]) / len(costs)
         found.append((1.0 / request_s, batch, batch * request_s))
     return found
 
