@@ -208,8 +208,8 @@ class Comparison:
         ]
         top = max(closed, default=self._arguments.rate)
         low = LOW_SHARE * top
-        if self._kept[entry]:
-            return Recheck(self._kept[entry][-1], low, RECHECKS)
+        if kept := self._kept.get(entry):
+            return Recheck(kept[-1], low, RECHECKS)
         return Bisection(low, HIGH_SHARE * top, self._arguments.windows)
 
     def _window(self, entry: Entry, rate: float, turn: int) -> bool | None:

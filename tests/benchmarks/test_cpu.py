@@ -245,6 +245,8 @@ def test_servers_are_compared_and_one_that_goes_is_left_out(paced_and_leaving: l
     assert "ended" not in figures
 
 
-def test_a_run_that_has_no_more_time_says_so(paced_and_leaving: list[str]) -> None:
-    figures = cpu.run(parsed(*paced_and_leaving, "--minutes", "0"))
-    assert figures["ended"] == "after 0 minutes, on tiny"
+@pytest.mark.parametrize("minutes", ["0", "0.02"])
+def test_a_run_that_has_no_more_time_says_so(paced_and_leaving: list[str], minutes: str) -> None:
+    """Where the time was up in a first search before anything was kept, there were no figures at all."""
+    figures = cpu.run(parsed(*paced_and_leaving, "--minutes", minutes, "--phases", "capacity", "--rounds", "50"))
+    assert figures["ended"] == f"after {minutes} minutes, on tiny"
