@@ -23,10 +23,10 @@ struct Brain {
 struct Byte {
   static constexpr int GROUP = 4;
   using Sum = std::int32_t;
-  using Number = std::int32_t;
+  using Number = std::int16_t;  // holds the product of two, and needs no 32-bit multiplication
   using Weight = std::int8_t;
   using Input = std::uint8_t;
-  static std::int32_t number(std::int32_t value) { return value; }
+  static std::int16_t number(std::int16_t value) { return value; }
 };
 
 template <class Type, int R>
@@ -44,7 +44,7 @@ void product(const char* panel, int groups, const char* rows, std::ptrdiff_t str
         typename Type::Input input;
         __builtin_memcpy(&input, rows + r * stride + (group * GROUP + k) * int(sizeof input), sizeof input);
         const typename Type::Number value = Type::number(input);
-        for (int n = 0; n < PANEL; ++n) sums[r][n] += value * column[n];
+        for (int n = 0; n < PANEL; ++n) sums[r][n] += typename Type::Number(value * column[n]);
       }
     }
   }
