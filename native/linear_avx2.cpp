@@ -66,7 +66,10 @@ void part(const char* panel, int groups, const char* rows, std::ptrdiff_t stride
   panel += first * 4;
   for (int group = 0; group < groups; ++group) {
     if (group % 4 == 0) {
-      for (int line = 0; line < ahead.lines; ++line) _mm_prefetch(ahead.from + line * FETCH_BYTES, _MM_HINT_T0);
+      if (ahead.near)
+        for (int line = 0; line < ahead.lines; ++line) _mm_prefetch(ahead.from + line * FETCH_BYTES, _MM_HINT_T0);
+      else
+        for (int line = 0; line < ahead.lines; ++line) _mm_prefetch(ahead.from + line * FETCH_BYTES, _MM_HINT_T1);
       ahead.from += ahead.lines * FETCH_BYTES;
     }
     typename Type::Pair weights[V];
