@@ -32,6 +32,7 @@ inline constexpr int REGISTERS = 16;
 
 using Floats = float __attribute__((vector_size(4 * WIDTH)));
 using Ints = std::int32_t __attribute__((vector_size(4 * WIDTH)));
+using Bits = std::uint32_t __attribute__((vector_size(4 * WIDTH)));
 using Halves = bf16 __attribute__((vector_size(2 * WIDTH)));
 using Bytes = std::uint8_t __attribute__((vector_size(WIDTH)));
 
@@ -164,7 +165,7 @@ inline std::int32_t largest_of(Ints values) {
 
 // The nearest whole number, of two equally near the even one, for magnitudes below 2^22: in the low bits of a float.
 inline constexpr float ROUNDER = 12582912.0f;  // 1.5 * 2^23
-inline constexpr std::int32_t ROUNDER_BITS = 0x4b400000;
+inline constexpr std::uint32_t ROUNDER_BITS = 0x4b400000;
 
 // The lowest byte of each.
 inline Bytes low_bytes(Ints values) {
@@ -204,8 +205,8 @@ inline Floats exponential(Floats x) {
 #if defined(__AVX512BF16__)
   return _mm512_scalef_ps(power, n);
 #else
-  const Floats scaled = (Floats)((Ints)power + (((Ints)shifted - ROUNDER_BITS) << 23));
-  return x < -87.0f ? Floats{} : scaled;
+  const Floats scale = (Floats)(((Bits)shifted - ROUNDER_BITS + 127) << 23);
+  return x < -87.0f ? Floats{} : power * scale;
 #endif
 }
 
@@ -218,9 +219,9 @@ inline Halves narrow(Floats values) {
 #if defined(__AVX512BF16__)
   return (Halves)_mm512_cvtneps_pbh(values);
 #else
-  const Ints bits = (Ints)values;
-  const Ints rounded = bits + 0x7fff + ((bits >> 16) & 1);
-  const Ints kept = (bits & 0x7fffffff) > 0x7f800000 ? bits | 0x00400000 : rounded;
+  const Bits bits = (Bits)values;
+  const Bits rounded = bits + 0x7fff + ((bits >> 16) & 1);
+  const Bits kept = values != values ? bits | 0x00400000 : rounded;
   return __builtin_convertvector(kept >> 16, Halves);
 #endif
 }
