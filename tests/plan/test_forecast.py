@@ -11,7 +11,9 @@ from headway.plan.outcome import Rejected, Why
 from headway.plan.parts import DECODE, KV_MEMORY, LATENCY, PREFILL, Work, parts, resource
 from headway.plan.predictor import Detailed, Simulated, Sized
 from headway.plan.question import classes_of
+from headway.plan.records import option_record
 from headway.plan.steptime import machine
+from headway.policy.slo import Objective
 from headway.policy.stepshape import StepShape
 from headway.sim.hardware import HARDWARE
 from headway.simulate import scheduler_maker
@@ -194,3 +196,21 @@ def test_replicas_are_told_from_one_and_confirmed_behind_the_router() -> None:
     assert 12.0 / detailed.replicas <= detailed.capacity.value <= screened.bounds.rate_max * 1.01
     assert detailed.binding.said
     assert [point.rate for point in detailed.points] == sorted(point.rate for point in detailed.points)
+
+
+def test_a_tight_promise_is_not_sure_however_much_room_there_is() -> None:
+    """A capacity with room for the whole band was sure, though all first tokens come just in time on an idle machine,
+    and too late where steps take a third longer."""
+    loose = question("h100-sxm", rate=2.0)
+    tight = {"conversational": Objective(ttft_s=0.045, itl_s=0.1)}
+    sure = []
+    for asked in (loose, replace(loose, demand=loose.demand.with_objectives(tight))):
+        predictor = Simulated(replace(asked, seeds=1, requests=100, tolerance=0.3))
+        screened = predictor.screen(next(setups(asked)))
+        assert isinstance(screened, Candidate)
+        sized = predictor.size(screened)
+        assert isinstance(sized, Sized)
+        detailed = predictor.detail(sized, finds_capacity=True)
+        assert isinstance(detailed, Detailed)
+        sure.append(option_record(detailed, asked).sure)
+    assert sure == [True, False]

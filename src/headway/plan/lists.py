@@ -27,7 +27,7 @@ def show_gpus(catalogue: Mapping[str, Gpu], console: Console) -> None:
         price = gpu.price
         origin = "" if price is None else f"{price.provider}, {price.date or 'no date'}"
         table.add_row(
-            gpu.name,
+            f"{gpu.name} *" if gpu.consumer else gpu.name,
             f"{gpu.memory_bytes / 1e9:.0f}",
             f"{gpu.bandwidth / 1e12:.2f}",
             _peak(gpu, Precision.BF16),
@@ -37,6 +37,8 @@ def show_gpus(catalogue: Mapping[str, Gpu], console: Console) -> None:
             *([origin] if is_wide else []),
         )
     console.print(table)
+    if any(gpu.consumer for gpu in catalogue.values()):
+        console.print("* Consumer card: planned with only where it is named (--gpu) or has a price of yours.")
     console.print("GB that software can use; dense rates; links a GPU and direction. Change any: --gpus-file, --price.")
 
 

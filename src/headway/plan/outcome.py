@@ -188,8 +188,9 @@ class Binding(msgspec.Struct, frozen=True, kw_only=True):
 class Option(msgspec.Struct, frozen=True, kw_only=True):
     """A set-up that keeps the promise at the load. ``capacity``: requests a second that one replica keeps (at least,
     if ``is_at_least``: more was not tried); ``fits_until``: that all keep together, and ``_low`` to ``_high`` if the
-    model is off by its band. ``sure``: it keeps the load even then. Dollars are None without a price. ``points``: in
-    order of rate. ``memory`` is None, and formats are empty, for a machine of which step times alone are known."""
+    model is off by its band. ``sure``: it keeps the load where all steps are as slow as that. Dollars are None without
+    a price. ``points``: in order of rate. ``memory`` is None, and formats are empty, for a machine of which step times
+    alone are known."""
 
     gpu: str
     gpu_title: str

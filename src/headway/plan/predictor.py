@@ -25,7 +25,7 @@ from headway.plan.parts import parts
 from headway.plan.question import Question
 from headway.plan.records import PARTS_SAID, ms, percent
 from headway.plan.setup import Setup
-from headway.plan.sizing import Sizing
+from headway.plan.sizing import NEAR, Sizing
 from headway.plan.standing import Level
 from headway.plan.steptime import GpuMachine, machine
 from headway.policy.policies import VLLM_CONFIG, default_step_tokens
@@ -46,8 +46,9 @@ class Sized:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Detailed:
-    """All about a candidate with so many replicas. ``capacity``: requests a second that one replica keeps; None where
-    it was not sought. ``at_capacity``: one replica there."""
+    """All about a candidate with so many replicas. ``capacity``: requests a second that one replica keeps, at least
+    where ``is_at_least``. ``keeps_slower``: the load is kept, too, where every step takes as much longer as the error
+    band of throughput allows."""
 
     candidate: Candidate
     replicas: int
@@ -57,6 +58,7 @@ class Detailed:
     binding: Binding
     points: tuple[Point, ...]
     simulated: int
+    keeps_slower: bool = True
 
 
 class Predictor(Protocol):
@@ -155,7 +157,19 @@ class Simulated:
             binding=self._binding(sizing.forecaster, candidate, found.value, forecast),
             points=tuple(_per_gpu(point, candidate.setup.tp) for point, _ in sizing.forecaster.tried),
             simulated=sizing.forecaster.simulated,
+            keeps_slower=self._keeps_slower(candidate, found.value, forecast.replicas),
         )
+
+    def _keeps_slower(self, candidate: Candidate, capacity: float, replicas: int) -> bool:
+        """Simulated, since capacities fall faster than steps slow down where a promise is tight."""
+        band, least = candidate.standing.throughput, self.demand.rate / replicas
+        if band is None or capacity * band.low < least:
+            return False
+        plain = candidate.setup.calibration
+        slower = replace(plain, step_s=plain.step_s / band.low, factor=plain.factor / band.low)
+        setup = replace(candidate.setup, calibration=slower)
+        attained = self._forecaster(replace(candidate, setup=setup)).attainment(least)
+        return attained >= self.question.target - (NEAR if replicas > 1 else 0.0)
 
     def forecast(self, candidate: Candidate, replicas: int) -> Forecast:
         found = bounds(

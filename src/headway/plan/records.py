@@ -113,7 +113,7 @@ def option_record(detailed: Detailed, question: Question) -> Option:
         fits_until=until,
         fits_until_low=None if band is None else until * band.low,
         fits_until_high=None if band is None else until * band.high,
-        sure=band is not None and until * band.low >= rate,
+        sure=band is not None and until * band.low >= rate and detailed.keeps_slower,
         forecast=forecast,
         binding=detailed.binding,
         trust=trust_record(near_saturation(candidate.standing, load_share)),

@@ -125,11 +125,10 @@ def _best(plan: Plan, best: Option) -> Iterator[Text | Padding]:
         if band is not None:
             facts.add_row(name, _band(band))
     if not best.sure:
-        facts.add_row(
-            Text("not sure", style="yellow"),
-            f"if the model is off by its whole band, it fits {best.fits_until_low or 0.0:.3g} requests/s only"
-            + ("" if memory is None else "; `headway plan calibrate` narrows that"),
-        )
+        low, rate = best.fits_until_low or 0.0, plan.asked.load.rate
+        breaks = f"it fits {low:.3g} requests/s only" if low < rate else "the promise is broken, which is tight"
+        more = "" if memory is None else "; `headway plan calibrate` narrows that"
+        facts.add_row(Text("not sure", style="yellow"), f"if the model is off by its whole band, {breaks}{more}")
     for reason in best.trust.reasons:
         facts.add_row(Text("fragile", style="yellow"), reason)
     yield Padding(facts, (0, 0, 0, 2))
