@@ -22,7 +22,8 @@ cp -r src/headway build/sanitize/package/
 rm -f build/sanitize/package/headway/engine/_native.*.so
 build build/sanitize/address address,undefined _native
 
-# Python itself leaks on purpose, and what it allocates must not hide in its own arenas.
+# Python itself leaks on purpose, and what it allocates must not hide in its own arenas. A finding ends the process, and
+# with it all output that pytest had captured: nothing is.
 LD_PRELOAD="$(c++ -print-file-name=libasan.so) $(c++ -print-file-name=libubsan.so)" ASAN_OPTIONS=detect_leaks=0 \
   UBSAN_OPTIONS=print_stacktrace=1 PYTHONMALLOC=malloc PYTHONPATH=build/sanitize/package OMP_NUM_THREADS=1 \
-  "$python" -m pytest tests/engine/native -q --deselect tests/engine/native/test_build.py "$@"
+  "$python" -m pytest tests/engine/native -q --capture=no --deselect tests/engine/native/test_build.py "$@"
