@@ -154,5 +154,22 @@ def test_a_recorded_run_is_a_trace(tmp_path: Path) -> None:
         recorded_rows("run:latest", tmp_path / "none.sqlite")
 
 
+def test_recorded_requests_beyond_the_context_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They were left out in silence, and the plan was for a lighter load than the one that was recorded."""
+    path = tmp_path / "store.sqlite"
+    prompts = [100, 200, 30_000, 300, 400]
+    records = [
+        Record(index=i, intended_s=float(i), ended_s=i + 1.0, prompt_tokens=prompt, max_tokens=20, chunk_s=[i + 0.5])
+        for i, prompt in enumerate(prompts)
+    ]
+    run = Run(id="", started_at="2026-11-24T10:00:00+00:00", levels=[Level(name="1/s", load={"kind": "open"})])
+    with Store(path) as store:
+        store.save(run, [records])
+    monkeypatch.setattr("headway.plan.recorded.default_path", lambda: path)
+    demand = read_demand("run:latest", rate=None, cv=None, classes=CLASSES, promised=("conversational",), context=8192)
+    assert "1 requests that the model's context can't hold were left out" in demand.notes
+    assert demand.too_long(350) == pytest.approx(0.25, abs=0.05)
+
+
 def test_every_workload_has_a_description() -> None:
     assert {"azure-conv", "chat", "tight", "run:ID"} <= set(workloads())
