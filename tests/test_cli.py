@@ -58,6 +58,7 @@ def test_importing_headway_and_asking_for_help_loads_no_torch() -> None:
         (["serve", "--tensor-parallel", "0"], "tensor_parallel must be 1 to 64, not 0"),
         (["serve", "--kv-tokens", "1"], "kv_tokens"),
         (["serve", "--dtype", "int3"], "--dtype"),
+        (["serve", "--step-times", "/nowhere/steps.json"], "--step-times /nowhere/steps.json can't be written"),
         (["serve", "--config", "/nowhere/headway.toml"], "/nowhere/headway.toml: No such file"),
         (["serve", "--api-key-file", "/nowhere/keys"], "/nowhere/keys"),
         (["serve", "/nowhere/model"], "/nowhere/model"),

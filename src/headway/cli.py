@@ -14,6 +14,7 @@ import cyclopts
 from cyclopts import App, Group, Parameter
 
 from headway import __version__
+from headway.bench.given import check_outputs
 
 if TYPE_CHECKING:
     from headway.policy.plan import ExecutorInfo
@@ -82,7 +83,8 @@ def serve(
         that take as long as that machine's would. MACHINE is h100-llama-8b, another name of headway simulate --list, or
         FILE.toml; behind it may be ,speed=1,noise=0.05,seed=1.
     dtype
-        How weights are stored. auto is bf16; int8 takes half the memory and is faster still, at a small loss of quality.
+        How weights are stored. auto is bf16; int8 takes half the memory and is faster still, at a small loss of
+        quality.
     kv_tokens
         Size of the KV cache in tokens; a quarter of the free memory if not given.
     context_tokens
@@ -185,6 +187,7 @@ def serve(
                 context_tokens=context_tokens,
             )
             source = modelled.source
+        check_outputs({"--step-times": step_times})
         make_policy = PolicyMaker(
             policy,
             config.classes,

@@ -210,7 +210,7 @@ def test_ones_own_name_comes_before_a_shipped_alias(tmp_path: Path) -> None:
         ("bf16 = 200", "bf61 = 200", "Invalid enum value 'bf61'"),
         ("peak_tflops = { bf16 = 200 }", "", "missing required field `peak_tflops`"),
         ('link = { kind = "pcie", gb_s = 32 }', "", "missing required field `link`; needed: memory_gb"),
-        ('kind = "pcie"', 'kind = "smoke signals"', "Invalid enum value 'smoke signals'"),
+        ('kind = "pcie"', 'kind = "smoke signals"', "'smoke signals' - at `$.link.kind`; a kind is one of nvswitch,"),
         ("memory_gb = 48", 'memory_gb = "48"', "Expected `float"),
         ("memory_gb = 48", "memory_gb = 48\ncolour = 3", "unknown field `colour`"),
         ("memory_gb = 48", 'memory_gb = 48\nrates_of = "b100"', "rates_of = 'b100' is no other GPU"),

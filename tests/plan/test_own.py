@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
+from rich.console import Console
 
 from headway.cli import main
 from headway.plan.learned import LearnedMachine, learned_machine
 from headway.plan.load import read_demand
-from headway.plan.outcome import Plan, from_json, to_json
-from headway.plan.own import NAME, OwnQuestion, plan_own
+from headway.plan.outcome import Figure, Plan, from_json, to_json
+from headway.plan.own import NAME, OwnQuestion, edge_notes, plan_own
 from headway.plan.parts import Work
 from headway.plan.question import change_of, classes_of
+from headway.plan.show import show
 from headway.policy.stepshape import StepShape
 from headway.sim.hardware import HARDWARE
 from headway.simulate import calibrated
@@ -91,6 +94,25 @@ def test_without_a_rate_it_says_what_one_machine_keeps(path: Path) -> None:
     assert from_json(to_json(found)) == found
 
 
+def test_a_fast_machine_is_said_in_whole_rates_and_not_to_be_all_there_is(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The bundled model was to keep "1.58e+03/s": the figure was no figure to people, and at 50,000 tokens/s HTTP would
+    have taken more than a core, of which nothing was said."""
+    found = find(question(path, rate=4.0))
+    best = found.best
+    assert best is not None
+    assert edge_notes(best) == ()
+    fast = msgspec.structs.replace(best.forecast, tokens_per_s=Figure(50_400.0))
+    best = msgspec.structs.replace(best, fits_until=1575.3, forecast=fast)
+    show(msgspec.structs.replace(found, options=(best,)), Console(width=200))
+    shown = capsys.readouterr().out
+    assert "1,575/s" in shown
+    assert "fits until 1,575 requests/s" in shown
+    assert "1 set-up considered" in shown
+    assert edge_notes(best)[0].startswith("50,400 tokens/s a machine take about 131 % of a core for HTTP")
+
+
 def test_with_a_rate_it_says_how_many_it_takes(path: Path) -> None:
     best = find(question(path, rate=12.0, most=8)).best
     assert best is not None
@@ -146,7 +168,12 @@ def test_what_cannot_be_meant(
 
 def test_files_that_are_none_or_of_older_servers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", "machine", str(tmp_path / "none.json")]) == 2
-    assert "headway serve --step-times FILE writes such a file" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert told.startswith(f"headway: {tmp_path / 'none.json'}: No such file or directory; headway serve --step-times")
+    cut = tmp_path / "cut.json"
+    cut.write_text(json.dumps(KEPT)[:40])
+    assert main(["plan", "machine", str(cut)]) == 2
+    assert f"{cut}: no JSON, or cut off; headway serve" in capsys.readouterr().err
     older = tmp_path / "older.json"
     older.write_text(json.dumps({name: KEPT[name] for name in ("of", "model")}))
     assert main(["plan", "machine", str(older)]) == 2

@@ -24,7 +24,7 @@ from headway.plan.engine import Calibration
 from headway.plan.engines import find_engine
 from headway.plan.errors import PlanError
 from headway.plan.known_models import find_model
-from headway.plan.question import TENSOR_PARALLEL, precision_of
+from headway.plan.question import TENSOR_PARALLEL, kv_precision_of, precision_of
 from headway.plan.setup import Setup
 from headway.plan.steady import closed_loop
 from headway.plan.steptime import GpuMachine, machine
@@ -122,7 +122,7 @@ def _machine(
         engine=find_engine(engine or str(run.target.get("engine") or "")),
         tp=tp,
         precision=precision_of(precision),
-        kv_precision=precision_of(kv_precision),
+        kv_precision=kv_precision_of(kv_precision),
     )
     return machine(setup, max_step_tokens)
 

@@ -9,13 +9,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
 from headway.plan.errors import PlanError
 from headway.plan.gpu import Gpu, Price
-from headway.plan.gpu_record import GpuRecord, SourceRecord, to_gpu, within
+from headway.plan.gpu_record import GpuRecord, Kind, SourceRecord, to_gpu, within
 from headway.plan.names import near, squeezed
 
 BYTES_MAX = 1 << 20
@@ -179,4 +179,7 @@ def _convert(table: Mapping[str, Any], where: str) -> GpuRecord:
     try:
         return msgspec.convert(table, GpuRecord, str_keys=True)
     except msgspec.ValidationError as error:
-        raise PlanError(f"{where}: {error}; needed: {_NEEDED}") from None
+        wanted = (
+            f"a kind is one of {', '.join(get_args(Kind))}" if "$.link.kind" in str(error) else f"needed: {_NEEDED}"
+        )
+        raise PlanError(f"{where}: {error}; {wanted}") from None

@@ -30,7 +30,7 @@ from headway.plan.outcome import Plan
 from headway.plan.pool import Processes
 from headway.plan.predictor import Simulated
 from headway.plan.progress import Shown
-from headway.plan.question import ROUTERS, Question, change_of, classes_of, precision_of, precisions_of
+from headway.plan.question import ROUTERS, Question, change_of, classes_of, kv_precision_of, precisions_of
 from headway.plan.results import EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, check_outputs, write
 from headway.plan.search import OPTIONS, OPTIONS_QUICK, search
 from headway.plan.usual import consumer_notes, price_notes, usual
@@ -275,7 +275,7 @@ def _question(
         policy=name,
         max_gpus=max_gpus,
         precisions=precisions_of(precision),
-        kv_precision=precision_of(kv_precision),
+        kv_precision=kv_precision_of(kv_precision),
         tensor_parallel=tuple(sorted(set(tp))) or None,
         router=router,
         calibration=calibration,

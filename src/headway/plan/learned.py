@@ -57,7 +57,8 @@ def learned_machine(path: Path, *, kv_tokens: int | None = None) -> LearnedMachi
     try:
         kept = read_step_times(path)
     except (ValueError, OSError) as error:
-        raise PlanError(f"{error}; headway serve --step-times FILE writes such a file when it ends") from None
+        why = f"{path}: {error.strerror}" if isinstance(error, OSError) else error
+        raise PlanError(f"{why}; headway serve --step-times FILE writes such a file when it ends") from None
     cache = dict(kept.cache or {})
     block = cache.get("block_size", BLOCK_TOKENS)
     if kv_tokens is not None:

@@ -100,7 +100,7 @@ def read_demand(
     except PlanError:
         raise
     except ValueError as error:
-        raise PlanError(f"--workload {error}" if str(error).startswith("there is no") else str(error)) from None
+        raise PlanError(f"--workload {spec}: {error}" if str(error).startswith("there is no") else str(error)) from None
     if cv is not None and read.is_timed:
         raise PlanError(f"--cv is for requests that are drawn; {spec} has its own times")
     if rate is None and read.rate is None:

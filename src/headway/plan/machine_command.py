@@ -50,7 +50,7 @@ def machine_command(
     Parameters
     ----------
     step_times
-        That file.
+        What `headway serve --step-times FILE` wrote when it ended.
     workload
         What is asked for (see `headway plan workloads`).
     rate

@@ -17,7 +17,7 @@ from headway.plan.load import Demand
 from headway.plan.outcome import Asked, Binding, Cost, Figure, Forecast, ModelRecord, Option, Plan, Point, WhatIf
 from headway.plan.pool import cpu_s
 from headway.plan.question import Change
-from headway.plan.records import PARTS_SAID, load_record, ms, percent, trust_record, what_if_said
+from headway.plan.records import PARTS_SAID, load_record, ms, percent, rate_said, trust_record, what_if_said
 from headway.plan.search import Progress
 from headway.plan.sizing import Sizing
 from headway.plan.standing import Band, Level, Standing
@@ -64,6 +64,12 @@ class OwnQuestion:
     notes: tuple[str, ...] = ()
 
 
+EDGE_S = 26e-6
+"""Of one core, a streamed token: what HTTP was measured to take (README, How well, how fast)."""
+EDGE_SHARE_MAX = 0.2
+"""Of one core. Above it HTTP and steps may slow each other more than the step times know."""
+
+
 class _NoAnswer(Exception):
     """Why, in one line."""
 
@@ -101,7 +107,7 @@ def plan_own(
         rejected=(),
         what_ifs=tuple(what_ifs),
         best_effort=reason,
-        notes=tuple(f"{note[:1].upper()}{note[1:]}." for note in (*demand.notes, *question.notes)),
+        notes=tuple(f"{note[:1].upper()}{note[1:]}." for note in (*demand.notes, *question.notes, *edge_notes(option))),
         cost=Cost(
             wall_s=clock() - began_s,
             cpu_s=cpu() - spent_s,
@@ -109,6 +115,19 @@ def plan_own(
             considered=1,
             simulated_requests=simulated,
         ),
+    )
+
+
+def edge_notes(option: Option | None) -> tuple[str, ...]:
+    if option is None:
+        return ()
+    tokens_per_s = option.forecast.tokens_per_s.value / option.replicas
+    share = tokens_per_s * EDGE_S
+    if share < EDGE_SHARE_MAX:
+        return ()
+    return (
+        f"{tokens_per_s:,.0f} tokens/s a machine take about {percent(share)} of a core for HTTP, which step times "
+        "don't include: measure with headway bench before you rely on it",
     )
 
 
@@ -150,7 +169,7 @@ class _Machines:
         forecast = None if first is None else sizing.together(first)
         if forecast is None:
             raise _NoAnswer(
-                f"up to {question.most} machines (--machines) don't keep {rate:.3g} requests/s: {self._best()}"
+                f"up to {question.most} machines (--machines) don't keep {rate_said(rate)} requests/s: {self._best()}"
             )
         least = rate / forecast.replicas
         found = sizing.capacity(least) if finds_capacity else None
@@ -198,7 +217,7 @@ class _Machines:
         best = max(self.forecaster.tried, key=lambda each: each[0].attainment, default=None)
         if best is None:
             return "the closed bound is below it"
-        return f"{percent(best[0].attainment, 1)} in SLO at best, at {best[0].rate:.3g} requests/s a machine"
+        return f"{percent(best[0].attainment, 1)} in SLO at best, at {rate_said(best[0].rate)} requests/s a machine"
 
 
 def _forecaster(question: OwnQuestion, demand: Demand, known: Bounds) -> Forecaster:

@@ -23,7 +23,7 @@ from headway.plan.memory import memory
 from headway.plan.outcome import Binding, Figure, Forecast, Point, Rejected, Why
 from headway.plan.parts import parts
 from headway.plan.question import Question
-from headway.plan.records import PARTS_SAID, ms, percent
+from headway.plan.records import PARTS_SAID, ms, percent, rate_said
 from headway.plan.setup import Setup
 from headway.plan.sizing import NEAR, Sizing
 from headway.plan.standing import Level
@@ -126,8 +126,8 @@ class Simulated:
             return rejected(
                 setup,
                 Why.TOO_MANY,
-                f"one replica serves at most {found.rate_max:.3g} requests/s: {least * setup.tp:,} GPUs at least would "
-                f"be needed, and --max-gpus is {question.max_gpus}",
+                f"one replica serves at most {rate_said(found.rate_max)} requests/s: {least * setup.tp:,} GPUs at "
+                f"least would be needed, and --max-gpus is {question.max_gpus}",
                 least,
             )
         return candidate

@@ -27,6 +27,7 @@ SECONDS_MEANT_BELOW_MS = 5.0
 """A promise below so many milliseconds was most likely written in seconds."""
 ROUTERS = ("least-ttft", "round-robin")
 TENSOR_PARALLEL = (1, 2, 4, 8, 16)
+KV_PRECISIONS = (Precision.BF16, Precision.FP8)
 
 _ALIASES = {"fp16": Precision.BF16, "bfloat16": Precision.BF16, "float16": Precision.BF16, "half": Precision.BF16}
 _CHANGES = "rate=2x, rate=40, prompt=1.5x, output=2x, ttft=200, itl=50, e2e=2000 or itl=0.5x"
@@ -153,6 +154,14 @@ def _check_unit(where: str, part: str, value: str) -> None:
 def precisions_of(names: Iterable[str]) -> tuple[Precision, ...]:
     """Raises ``PlanError``."""
     return tuple(dict.fromkeys(precision_of(name) for name in names))
+
+
+def kv_precision_of(name: str) -> Precision:
+    """Of the KV cache: others would be planned for and no engine has them. Raises ``PlanError``."""
+    found = precision_of(name)
+    if found not in KV_PRECISIONS:
+        raise PlanError(f"--kv-precision must be one of {', '.join(KV_PRECISIONS)}, not {name!r}")
+    return found
 
 
 def precision_of(name: str) -> Precision:

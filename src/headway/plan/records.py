@@ -150,6 +150,11 @@ def percent(share: float, digits: int = 0) -> str:
     return f"{100 * share:.{digits}f} %"
 
 
+def rate_said(value: float) -> str:
+    """Requests a second in three digits, whole ones from a thousand on."""
+    return f"{value:,.0f}" if value >= 1000.0 else f"{value:.3g}"
+
+
 def what_if_said(forecast: Forecast, gpus: int, needed: Option | None, most: str) -> str:
     """``gpus``: of the winner, which ``forecast`` is of. ``most``: the option that says how many there may be."""
     kept = f"{percent(forecast.attainment.value, 1)} in SLO"

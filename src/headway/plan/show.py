@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from headway.plan.outcome import BandRecord, Figure, LoadRecord, Option, Plan, Rejected, Why
-from headway.plan.records import name_of, percent
+from headway.plan.records import name_of, percent, rate_said
 
 NAMES_SHOWN = 6
 """Of those that were left out for one reason."""
@@ -43,7 +43,8 @@ def show(plan: Plan, console: Console, *, is_whole: bool = False) -> None:
     cost = plan.cost
     console.print(
         Text(
-            f"{cost.considered} set-ups considered, {cost.simulated_requests:,} requests simulated in "
+            f"{cost.considered} set-up{'s' if cost.considered != 1 else ''} considered, "
+            f"{cost.simulated_requests:,} requests simulated in "
             f"{cost.wall_s:.0f} s ({cost.cpu_s:.0f} s of CPU).",
             style="dim",
         )
@@ -85,7 +86,7 @@ def _table(plan: Plan, *, is_wide: bool) -> Table:
                 _usd(option.usd_per_hour),
                 _usd(option.usd_per_million_output_tokens),
                 share(each.attainment),
-                f"{option.fits_until:.3g}/s",
+                f"{rate_said(option.fits_until)}/s",
                 _ms(each.ttft_p95_s),
                 _ms(each.itl_p95_s),
                 *(
@@ -105,7 +106,7 @@ def _best(plan: Plan, best: Option) -> Iterator[Text | Padding]:
     room = best.fits_until / plan.asked.load.rate - 1.0
     more = " at least" if best.is_at_least else ""
     yield Text(
-        f"{name_of(best)} fits until {best.fits_until:.3g} requests/s{more}, {percent(room)} above the load.",
+        f"{name_of(best)} fits until {rate_said(best.fits_until)} requests/s{more}, {percent(room)} above the load.",
         style="bold",
     )
     memory = best.memory
@@ -126,7 +127,7 @@ def _best(plan: Plan, best: Option) -> Iterator[Text | Padding]:
             facts.add_row(name, _band(band))
     if not best.sure:
         low, rate = best.fits_until_low or 0.0, plan.asked.load.rate
-        breaks = f"it fits {low:.3g} requests/s only" if low < rate else "the promise is broken, which is tight"
+        breaks = f"it fits {rate_said(low)} requests/s only" if low < rate else "the promise is broken, which is tight"
         more = "" if memory is None else "; `headway plan calibrate` narrows that"
         facts.add_row(Text("not sure", style="yellow"), f"if the model is off by its whole band, {breaks}{more}")
     for reason in best.trust.reasons:

@@ -101,7 +101,9 @@ def read_step_times(path: Path) -> StepTimes:
         if cache is not None and not _is_cache(cache):
             raise ValueError(f"its cache must have {', '.join(CACHE)}, each above 0")
         return StepTimes(of=kept["of"], model=StepTimeModel.from_json(json.dumps(kept["model"])), cache=cache)
-    except (ValueError, RecursionError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError):
+        raise ValueError(f"{path}: no JSON, or cut off") from None
+    except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 
 
