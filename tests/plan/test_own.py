@@ -141,6 +141,7 @@ def test_the_command_writes_table_json_and_page(path: Path, tmp_path: Path, caps
     assert json.loads((tmp_path / "plan.json").read_text())["asked"]["model"]["name"] == "two cores"
     page = (tmp_path / "plan.html").read_text()
     assert f"1 x {NAME} keeps the promise" in page
+    assert "--price" not in page, "an option that this command doesn't have was recommended"
 
 
 @pytest.mark.parametrize(

@@ -86,8 +86,7 @@ def _cards(best: Option) -> list[Card]:
     forecast = best.forecast
     cards = [
         Card("In SLO", share(forecast.attainment.value), interval(forecast.attainment, is_share=True), "kept"),
-        Card("Cost", f"{dollars(best.usd_per_hour)}/h", _price_source(best)),
-        Card("A million output tokens", dollars(best.usd_per_million_output_tokens), "at your load"),
+        *(_costs(best) if best.memory is not None else ()),  # a machine of which step times alone are known has none
         Card("Fits until", f"{number(best.fits_until)}/s", f"{number(best.capacity.value)}/s a replica"),
     ]
     for each in forecast.classes:
@@ -100,6 +99,14 @@ def _cards(best: Option) -> list[Card]:
         Card("Output tokens a second", number(forecast.tokens_per_s.value), f"band {band(best.trust.throughput)}")
     )
     return cards
+
+
+def _costs(best: Option) -> list[Card]:
+    an_hour = "" if best.usd_per_hour is None else "/h"
+    return [
+        Card("Cost", f"{dollars(best.usd_per_hour)}{an_hour}", _price_source(best)),
+        Card("A million output tokens", dollars(best.usd_per_million_output_tokens), "at your load"),
+    ]
 
 
 def _price_source(option: Option) -> str:
@@ -136,7 +143,11 @@ def _option_row(option: Option) -> Row:
     forecast = option.forecast
     return [
         Cell(option_name(option), hint=f"{option.replicas} replica{'s' if option.replicas > 1 else ''}"),
-        Cell(option.trust.level, _TRUST.get(option.trust.level, ""), hint="" if option.sure else "not within the band"),
+        Cell(
+            option.trust.level,
+            _TRUST.get(option.trust.level, ""),
+            hint="" if option.sure else "not over the whole band",
+        ),
         Cell(option.binding.resource, hint=option.binding.promise or ""),
         dollars(option.usd_per_hour),
         dollars(option.usd_per_million_output_tokens),
