@@ -25,8 +25,11 @@ class LoadedModel(Protocol):
 
     @property
     def kernels(self) -> str:
-        """What computes, in words, with the number of threads."""
+        """What computes, in words."""
         ...
+
+    @property
+    def threads(self) -> int: ...
 
     def forward(self, chunks: Sequence[Chunk]) -> Tensor:
         """Logits (fp32, [draws, vocabulary]) after each chunk that has a draw, in order; the same on every rank.

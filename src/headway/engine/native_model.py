@@ -56,8 +56,8 @@ class NativeModel:
     def __init__(self, source: ModelSource, tensors: Tensors, options: EngineOptions, tell: Progress) -> None:
         config, int8 = source.config, options.dtype == "int8"
         check_fits(source, config.parameters * (1 if int8 else 2))
-        threads = options.threads or len(os.sched_getaffinity(0))
-        pool = native.make_pool(threads)
+        self.threads = options.threads or len(os.sched_getaffinity(0))
+        pool = native.make_pool(self.threads)
         packing = NativePacking(pool, int8=int8)
         weights = load_weights(tensors, Shard(config), packing, lambda share: tell("loading weights", share))
         tell("reserving the KV cache", None)
@@ -69,7 +69,7 @@ class NativeModel:
         self._decoder = self._module.Decoder(kernels=kernels, pool=pool, model=self._kept.model(int8=int8))
         self._vocabulary = config.vocab_size
         self._logits: Floats = np.empty((0, self._vocabulary), dtype=np.float32)
-        self.kernels = f"{'int8' if int8 else 'bf16'} weights ({kernels} kernels), {threads} threads"
+        self.kernels = f"{'int8' if int8 else 'bf16'} weights ({kernels} kernels)"
 
     def forward(self, chunks: Sequence[Chunk]) -> Tensor:
         tokens = np.array([token for chunk in chunks for token in chunk.tokens], dtype=np.int32)

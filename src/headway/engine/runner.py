@@ -52,7 +52,7 @@ class ModelRunner:
             vocab_size=config.vocab_size,
             description=(
                 f"{source.name} ({source.description}), {self._model.kernels}, "
-                f"{self._model.kv_blocks * options.block_size} KV tokens"
+                f"{self._model.kv_blocks * options.block_size} KV tokens, {self._model.threads} threads"
             ),
         )
 

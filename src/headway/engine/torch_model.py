@@ -44,7 +44,7 @@ class TorchModel:
         shape = (config.layers, self.kv_blocks, shard.kv_heads, options.block_size, config.head_dim)
         self._cache = KvCache(shape, kernel.compute)
         self._attention = ReferenceAttention(self._cache, shard.heads, config.windows)
-        self.kernels = f"{kernel.name}, {torch.get_num_threads()} threads"
+        self.kernels, self.threads = kernel.name, torch.get_num_threads()
 
     def forward(self, chunks: Sequence[Chunk]) -> Tensor:
         tokens = torch.tensor([token for chunk in chunks for token in chunk.tokens])
