@@ -95,7 +95,7 @@ class Values:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--shapes", default="smollm2-135m:600:150,qwen2.5-0.5b:2400:500", help="NAME:TTFT_MS:ITL_MS, between commas"
+        "--shapes", default="smollm2-135m:300:100,qwen2.5-0.5b:1200:250", help="NAME:TTFT_MS:ITL_MS, between commas"
     )
     parser.add_argument("--loads", default="0.3,0.5,0.7,0.9,1.1", help="in units of the predicted capacity")
     parser.add_argument("--seconds", type=float, default=60.0, help="of load at each point")

@@ -65,7 +65,7 @@ def show_models(console: Console) -> None:
             name,
             f"{shape.parameters / 1e9:.3g}",
             f"{shape.active_parameters / 1e9:.3g}",
-            f"{shape.kv_bytes_per_token(Precision.BF16) / 1e3:,.0f}",
+            f"{shape.kv_bytes(1, Precision.BF16) / 1e3:,.0f}",  # of a token within the windows
             f"{shape.context_tokens:,}",
             *([", ".join(known.aliases)] if is_wide else []),
         )

@@ -103,12 +103,10 @@ def _table(plan: Plan, *, is_wide: bool) -> Table:
 
 
 def _best(plan: Plan, best: Option) -> Iterator[Text | Padding]:
-    room = best.fits_until / plan.asked.load.rate - 1.0
+    rate = plan.asked.load.rate
     more = " at least" if best.is_at_least else ""
-    yield Text(
-        f"{name_of(best)} fits until {rate_said(best.fits_until)} requests/s{more}, {percent(room)} above the load.",
-        style="bold",
-    )
+    above = f", {percent(best.fits_until / rate - 1.0)} above the load" if best.fits_until > rate else ""
+    yield Text(f"{name_of(best)} fits until {rate_said(best.fits_until)} requests/s{more}{above}.", style="bold")
     memory = best.memory
     facts = Table.grid(padding=(0, 2))
     facts.add_row("binds", best.binding.said)
