@@ -98,6 +98,8 @@ def _load(source: ModelSource, options: EngineOptions, communicator: Communicato
         return NativeModel(source, tensors, options, tell)
     if options.dtype == "int8":
         raise ModelError(f"--dtype int8 needs the compiled kernels: {reason}")
+    if reason == native.why_not():  # not what was asked for, but what is missing here
+        tell(reason, None)
     return TorchModel(source, tensors, options, communicator, tell)
 
 

@@ -79,4 +79,7 @@ def test_int8_without_kernels_is_refused_in_one_line(
     source = resolve(str(checkpoint("llama").directory))
     with pytest.raises(ModelError, match=r"^--dtype int8 needs the compiled kernels: nothing was compiled$"):
         ModelRunner(source, replace(OPTIONS, dtype="int8"))
-    assert "kernels" not in ModelRunner(source, OPTIONS).info.description
+    told: list[str] = []
+    runner = ModelRunner(source, OPTIONS, progress=lambda text, _share: told.append(text))
+    assert "kernels" not in runner.info.description
+    assert "nothing was compiled" in told
