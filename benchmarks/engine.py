@@ -12,6 +12,8 @@ import asyncio
 import random
 import sys
 
+import torch
+
 from benchmarks.machine import limits, memory_mb
 from headway.bench.body import PLAIN
 from headway.bench.call import Call
@@ -22,6 +24,7 @@ from headway.bench.record import Record
 from headway.bench.sender import ReplyError
 from headway.bench.statistics import nearest_rank
 from headway.bench.target import Target
+from headway.engine import native
 from headway.engine.kv_cache import kv_bytes_per_token
 from headway.engine.linear import choose_kernel
 from headway.models.source import resolve
@@ -65,12 +68,12 @@ def run(arguments: argparse.Namespace) -> dict[str, float | int | str]:
     after = limits(arguments.threads)
     limit = {name: max(before[name], after[name]) for name in before}
     drift = {f"{name}_before_over_after": round(before[name] / after[name], 2) for name in before}
-    kernel = choose_kernel("float32" if arguments.dtype == "fp32" else "bfloat16")
-    kv_mb = KV_TOKENS * kv_bytes_per_token(config, config.kv_heads, kernel.compute) / 1e6
+    kernel, kv_type = _kernel(arguments.dtype)
+    kv_mb = KV_TOKENS * kv_bytes_per_token(config, config.kv_heads, kv_type) / 1e6
     return {
         "model": arguments.model,
         "dtype": arguments.dtype,
-        "kernel": kernel.name,
+        "kernel": kernel,
         "threads": arguments.threads,
         "seed": arguments.seed,
         "prompt_tokens": PROMPT_TOKENS,
@@ -84,6 +87,14 @@ def run(arguments: argparse.Namespace) -> dict[str, float | int | str]:
         **drift,
         **_fractions(figures, limit, config.parameters, config.vocab_size * config.hidden_size),
     }
+
+
+def _kernel(dtype: str) -> tuple[str, torch.dtype]:
+    """What a server here computes with, in words, and the type of its KV cache."""
+    if dtype != "fp32" and native.why_not() is None:
+        return f"{native.choose()} (compiled)", torch.bfloat16
+    kernel = choose_kernel("float32" if dtype == "fp32" else "bfloat16")
+    return kernel.name, kernel.compute
 
 
 async def _measure(server: RunningServer, rng: random.Random, vocab_size: int, waves: int) -> dict[str, float]:

@@ -152,9 +152,9 @@ class PackedLinear:
             outputs=self.outputs,
             inputs=self.inputs,
             data=self.data.ctypes.data,
-            scales=_address(self.scales),
-            sums=_address(self.sums),
-            bias=_address(self.bias),
+            scales=address(self.scales),
+            sums=address(self.sums),
+            bias=address(self.bias),
         )
         return linear
 
@@ -186,8 +186,8 @@ def pack(
         outputs=outputs,
         inputs=inputs,
         data=data.ctypes.data,
-        scales=_address(scales),
-        sums=_address(sums),
+        scales=address(scales),
+        sums=address(sums),
     )
     return PackedLinear(outputs, inputs, data, scales, sums, wide_bias)
 
@@ -231,7 +231,7 @@ def multiply(
         linear=linear.native(),
         rows=rows.ctypes.data,
         stride=stride,
-        scales=_address(scales),
+        scales=address(scales),
         count=count,
         chunk=chunk,
         into=int(into),
@@ -284,7 +284,8 @@ def _parts(count: int, size: int) -> int:
     return -(-count // size)
 
 
-def _address(array: Array | None) -> int:
+def address(array: Array | None) -> int:
+    """Where an array's numbers begin; 0 for none."""
     return 0 if array is None else int(array.ctypes.data)
 
 

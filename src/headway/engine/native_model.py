@@ -121,7 +121,7 @@ class _Kept:
             epsilon=config.norm_epsilon,
             frequencies=self._frequencies.ctypes.data,
             rotation_scale=self._rotation_scale,
-            embedding=_address(self._embedding),
+            embedding=native.address(self._embedding),
             layers=[self._layer(index) for index in range(config.layers)],
             final_norm=self._final_norm.ctypes.data,
             head=self._head.native(),
@@ -133,8 +133,8 @@ class _Kept:
         return module.Layer(
             attention_norm=block.attention_norm.ctypes.data,
             qkv=block.qkv.native(),
-            query_norm=_address(block.query_norm),
-            key_norm=_address(block.key_norm),
+            query_norm=native.address(block.query_norm),
+            key_norm=native.address(block.key_norm),
             output=block.output.native(),
             feed_forward_norm=block.feed_forward_norm.ctypes.data,
             gate_up=block.gate_up.native(),
@@ -148,10 +148,6 @@ class _Kept:
                 head_dim=config.head_dim,
             ),
         )
-
-
-def _address(array: NDArray[Any] | None) -> int:
-    return 0 if array is None else int(array.ctypes.data)
 
 
 def _bits(weight: Tensor) -> NDArray[np.uint16]:
