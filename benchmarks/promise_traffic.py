@@ -6,6 +6,7 @@ import math
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from statistics import NormalDist
 
 from headway.bench.arrivals import arrivals
 from headway.bench.call import Call
@@ -26,6 +27,14 @@ class Lengths:
     def draw(self, rng: random.Random) -> int:
         tokens = round(rng.lognormvariate(math.log(self.median), self.sigma))
         return min(max(tokens, self.shortest), self.longest)
+
+    def share_above(self, tokens: float) -> float:
+        """Of draws, the share that is longer."""
+        if tokens < self.shortest:
+            return 1.0
+        if tokens >= self.longest:
+            return 0.0
+        return 1.0 - NormalDist(math.log(self.median), self.sigma).cdf(math.log(tokens))
 
 
 PROMPT = Lengths(48, 0.6, 16, 160)

@@ -37,18 +37,22 @@ def true_step_s(plan: StepPlan) -> float:
 
 
 class KnownModel(StepTimeModel):
-    """Knows how long steps take, but for a factor, and learns nothing."""
+    """Knows how long steps take, but for a factor, and learns nothing. ``margin``: how far from that it takes them to
+    go."""
 
-    def __init__(self, factor: float = 1.0, *, step_s: float = STEP_S, token_s: float = TOKEN_S) -> None:
+    def __init__(
+        self, factor: float = 1.0, *, step_s: float = STEP_S, token_s: float = TOKEN_S, margin: float = 1.0
+    ) -> None:
         super().__init__()
         self.samples = 1000
         self._step_s, self._token_s = factor * step_s, factor * token_s
+        self._margin = margin
 
     def predict_s(self, tokens: int, sequences: int, decode_context: int, prefill_reads: float) -> float:
         return self._step_s + self._token_s * tokens
 
     def tail_s(self, tokens: int, sequences: int, decode_context: int, prefill_reads: float) -> float:
-        return self._step_s + self._token_s * tokens
+        return self._margin * self.predict_s(tokens, sequences, decode_context, prefill_reads)
 
     def observe(self, shape: StepShape, elapsed_s: float) -> None:
         pass

@@ -91,6 +91,36 @@ def test_nobody_decodes_and_somebody_may_come() -> None:
     assert step_time_s(policy()) <= 0.3 / 2, "of the tightest promise of a first token"
 
 
+def test_on_an_idle_machine_a_prompt_is_one_step() -> None:
+    """Whoever comes while it runs is due after it, so in pieces it would only take longer: a step of 100 ms was the
+    most, and a prompt that takes 200 ms on a processor paid three times for the weights."""
+    world = machine()
+    world.submit(promised("p", 480))
+    plan = world.step()
+    assert plan is not None
+    assert plan.token_count == 480
+
+
+def test_on_an_idle_machine_a_prompt_that_can_wait_leaves_room_for_one_that_can_not() -> None:
+    """Somebody with 300 ms may come, and this one has five seconds."""
+    world = machine()
+    world.submit(promised("p", 800, ttft_s=5.0))
+    plan = world.step()
+    assert plan is not None
+    assert true_step_s(plan) <= STEP_MAX_S
+    assert plan.token_count < 800
+
+
+def test_on_an_idle_machine_what_mostly_is_on_time_is_not_refused() -> None:
+    """A server that had just started took steps to last up to 1.25 times what it expected. A prompt of 258 ms was refused
+    with nobody else there, and "it could not be on time beside those that came before it"."""
+    world = Machine(scheduler(PromisePolicy(KnownModel(margin=1.25), ServiceClasses())))
+    world.submit(promised("p", 500))
+    world.run()
+    assert world.ended("p") is not None
+    assert world.token_times["p"][0] < 0.3
+
+
 @pytest.mark.parametrize("itl_s", [1e-6, 0.001, 0.1, 1000.0, None])
 @pytest.mark.parametrize("factor", [1 / 3, 1.0, 3.0, 1000.0])
 def test_a_step_has_a_finite_time_above_none_whatever_is_asked(itl_s: float | None, factor: float) -> None:

@@ -311,21 +311,35 @@ class PromisePolicy:
         return pace_s if pace_s > self.model.predict_s(1, 1, len(request.tokens), 0.0) else inf
 
     def _whole_prompt_s(self, now: float, load: Load, scene: Scene, decodes: int, context: int) -> float:
-        """The time of a step with all of the next prompt, if only so it is on time: every step has its fixed cost."""
+        """The time of a step with all of the next prompt, if it is on time so: every step has its fixed cost. Beside
+        decodes only if it would be late in chunks; with none, also if nobody who may come will be due before it."""
         head = min((*load.prefills, *scene.waiting.lanes[Lane.TIMELY][:1]), key=_due, default=None)
         if head is None or head.due_s == inf:
             return 0.0
         whole_s = self._whole_s(decodes, context, head)
+        if now + (whole_s if decodes else self._typical_s(head)) > head.due_s:
+            return 0.0
+        if not decodes and head.due_s <= now + min(self._ttft_s(now), self._default.ttft_s or inf):
+            return whole_s
         chunks = ceil(prompt_left(head) / (self._tokens_per_s * self._step_s))
-        needs_it = now + chunks * self._step_s > head.due_s >= now + whole_s
-        return whole_s if needs_it else 0.0
+        return whole_s if now + chunks * self._step_s > head.due_s else 0.0
 
     def _alone_s(self, scene: Scene, request: Request) -> float:
-        """The time of a step with the whole of a waiting prompt; ``inf`` if somebody can't spare a long gap for it."""
+        """The time of a step with the whole of a waiting prompt; ``inf`` if somebody can't spare a long gap for it.
+
+        With nobody beside it that is the typical time: refusing it would be a promise broken for sure, for nobody's
+        sake."""
         beside = [each for each in scene.running if not each.deferrable]
+        if not beside:
+            return self._typical_s(request)
         if not all(_can_wait(each, scene) for each in beside):
             return inf
         return self._whole_s(len(beside), sum(len(each.tokens) for each in beside), request)
+
+    def _typical_s(self, request: Request) -> float:
+        """The time that a step with what is left of a prompt, and nothing else, mostly takes."""
+        left = prompt_left(request)
+        return self.model.predict_s(left, 1, 0, left * (len(request.tokens) - left / 2))
 
     def _whole_s(self, decodes: int, context: int, request: Request) -> float:
         """The time of a step that computes what is left of a prompt, and a token for so many others."""
