@@ -112,8 +112,8 @@ def test_on_an_idle_machine_a_prompt_that_can_wait_leaves_room_for_one_that_can_
 
 
 def test_on_an_idle_machine_what_mostly_is_on_time_is_not_refused() -> None:
-    """A server that had just started took steps to last up to 1.25 times what it expected. A prompt of 258 ms was refused
-    with nobody else there, and "it could not be on time beside those that came before it"."""
+    """A server that had just started took steps to last up to 1.25 times what it expected. A prompt of 258 ms was
+    refused with nobody else there, and "it could not be on time beside those that came before it"."""
     world = Machine(scheduler(PromisePolicy(KnownModel(margin=1.25), ServiceClasses())))
     world.submit(promised("p", 500))
     world.run()
