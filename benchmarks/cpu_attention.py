@@ -73,7 +73,12 @@ def _attend(
     out, top, total = (np.empty((sequences * new, heads, width), np.float32) for width in (head_dim, 1, 1))
     module = native.load()
     cache = module.Cache(
-        keys=keys.ctypes.data, values=values.ctypes.data, block_size=BLOCK_SIZE, heads=kv_heads, head_dim=head_dim
+        keys=keys.ctypes.data,
+        values=values.ctypes.data,
+        stride=kv_heads * BLOCK_SIZE * head_dim,
+        block_size=BLOCK_SIZE,
+        heads=kv_heads,
+        head_dim=head_dim,
     )
     spans = [module.Span(index * new, new, length - new, tables[index].ctypes.data) for index in range(sequences)]
     best, spent = float("inf"), 0.0

@@ -66,10 +66,10 @@ void bind_attention(nb::module_& module) {
   nb::class_<Cache>(module, "Cache")
       .def(
           "__init__",
-          [](Cache* self, Address keys, Address values, int block_size, int heads, int head_dim) {
-            new (self) Cache{at<bf16>(keys), at<bf16>(values), block_size, heads, head_dim};
+          [](Cache* self, Address keys, Address values, std::ptrdiff_t stride, int block_size, int heads, int head_dim) {
+            new (self) Cache{at<bf16>(keys), at<bf16>(values), stride, block_size, heads, head_dim};
           },
-          nb::kw_only(), "keys"_a, "values"_a, "block_size"_a, "heads"_a, "head_dim"_a);
+          nb::kw_only(), "keys"_a, "values"_a, "stride"_a, "block_size"_a, "heads"_a, "head_dim"_a);
   nb::class_<Span>(module, "Span")
       .def(
           "__init__",

@@ -12,8 +12,8 @@ constexpr int GROUP_MAX = 4;  // inputs that are packed together: rows are padde
 int padded(int size) { return (size + GROUP_MAX - 1) / GROUP_MAX * GROUP_MAX; }
 int panels(const Linear& linear) { return (linear.outputs + PANEL - 1) / PANEL; }
 
-template <class T>
-void grow(std::vector<T>& room, std::size_t size) {
+template <class T, class Memory>
+void grow(std::vector<T, Memory>& room, std::size_t size) {
   if (room.size() < size) room.resize(size);
 }
 
@@ -72,7 +72,7 @@ void Decoder::run(const Batch& batch, float* logits) {
   };
 
   pool_.run([&](Worker& worker) {
-    const auto multiply = [&](const Linear& linear, int count, const Output& out) {
+    const auto multiply = [&](const Linear& linear, const Rows& rows, int count, const Output& out) {
       const int total = panels(linear);
       worker.share(total, std::max(1, total / (8 * worker.threads())), [&](int first, int last) {
         kernels_.multiply(linear, rows, count, first, last, out);
@@ -101,7 +101,7 @@ void Decoder::run(const Batch& batch, float* logits) {
     for (std::size_t place = 0; place < model_.layers.size(); ++place) {
       const Layer& layer = model_.layers[place];
       const bool last = place + 1 == model_.layers.size();
-      multiply(layer.qkv, count, {Into::STORE, mixed_.data(), mixed});
+      multiply(layer.qkv, rows, count, {Into::STORE, mixed_.data(), mixed});
       each_row(count, [&](int row) {
         const std::size_t angle = std::size_t(row) * (size / 2);
         kernels_.rotate(mixed_.data() + std::size_t(row) * mixed, heads, layer.query_norm, layer.key_norm,
@@ -126,15 +126,20 @@ void Decoder::run(const Batch& batch, float* logits) {
                       sizeof(float) * hidden);
       });
       float* const residual = last ? picked_.data() : stream;
-      multiply(layer.output, count, {Into::ADD, residual, hidden});
+      multiply(layer.output, rows, count, {Into::ADD, residual, hidden});
       each_row(count, [&](int row) { norm(residual + std::size_t(row) * hidden, layer.feed_forward_norm, row); });
-      multiply(layer.gate_up, count, {Into::GATE, wide_.data(), gated});
-      each_row(count, [&](int row) { convert(wide_.data() + std::size_t(row) * gated, model_.intermediate, row); });
-      multiply(layer.down, count, {Into::ADD, residual, hidden});
+      if (quantised) {
+        multiply(layer.gate_up, rows, count, {Into::GATE, wide_.data(), gated});
+        each_row(count, [&](int row) { convert(wide_.data() + std::size_t(row) * gated, model_.intermediate, row); });
+        multiply(layer.down, rows, count, {Into::ADD, residual, hidden});
+      } else {
+        multiply(layer.gate_up, rows, count, {Into::GATE_BF16, gated_.data(), gated});
+        multiply(layer.down, {gated_.data(), gated, nullptr}, count, {Into::ADD, residual, hidden});
+      }
       const float* const next = last ? model_.final_norm : model_.layers[place + 1].attention_norm;
       each_row(count, [&](int row) { norm(residual + std::size_t(row) * hidden, next, row); });
     }
-    multiply(model_.head, count, {Into::STORE, logits, model_.vocabulary});
+    multiply(model_.head, rows, count, {Into::STORE, logits, model_.vocabulary});
   });
 }
 
@@ -171,7 +176,11 @@ void Decoder::plan(const Batch& batch) {
   grow(queries_, count * heads * size);
   grow(cosines_, count * size / 2);
   grow(sines_, count * size / 2);
-  grow(wide_, count * (model_.layers.front().gate_up.outputs / 2));
+  const std::size_t gated = count * (model_.layers.front().gate_up.outputs / 2);
+  if (model_.format == Format::INT8)
+    grow(wide_, gated);
+  else
+    grow(gated_, gated);
   grow(partial_, parts * heads * size);
   grow(tops_, parts * heads);
   grow(totals_, parts * heads);

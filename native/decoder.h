@@ -6,6 +6,7 @@
 
 #include "kernels.h"
 #include "pool.h"
+#include "room.h"
 
 namespace headway {
 
@@ -83,11 +84,13 @@ class Decoder {
   Model model_;
 
   // The room of a step; it grows to the largest one seen. Indexed by the batch's rows but where something else is said.
-  std::vector<float> hidden_, mixed_, wide_, cosines_, sines_, row_scales_;
-  std::vector<float> picked_;                    // the stream of the picked rows, from the last layer's attention on
-  std::vector<float> partial_, tops_, totals_;   // what `attend` gives, [parts][heads]
-  std::vector<bf16> queries_;
-  std::vector<std::uint8_t> rows_;               // what linear layers read
+  Room<float> hidden_, mixed_, cosines_, sines_, row_scales_;
+  Room<float> picked_;                           // the stream of the picked rows, from the last layer's attention on
+  Room<float> partial_, tops_, totals_;          // what `attend` gives, [parts][heads]
+  Room<bf16> queries_;
+  Room<std::uint8_t> rows_;                      // what linear layers read
+  Room<bf16> gated_;                             // the same for the last one of a layer, in bf16;
+  Room<float> wide_;                             // or, before it is quantised
   std::vector<std::vector<std::uint8_t>> scratch_;  // one a thread
   std::vector<Piece> pieces_;
   std::vector<int> positions_, blocks_;

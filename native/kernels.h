@@ -63,12 +63,13 @@ struct Span {
 };
 
 // One layer's keys and values. A block of one head is block_size x head_dim numbers of bf16, laid out as the right-hand
-// side of the product it is used in:
+// side of the product it is used in, and a block of the next number is `stride` numbers further:
 //   keys    [block][head][block_size / 16][head_dim / 2][16 positions][2 dimensions]
 //   values  [block][head][block_size / 2][head_dim][2 positions]
 struct Cache {
   bf16* keys;
   bf16* values;
+  std::ptrdiff_t stride;
   int block_size;
   int heads;     // key/value heads
   int head_dim;  // even

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-import mmap
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from headway.engine.memory import large_pages, touch
 from headway.models.config import ModelConfig
 
 CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
@@ -20,19 +17,6 @@ CGROUP_USAGE = Path("/sys/fs/cgroup/memory.current")
 MEMORY_INFO = Path("/proc/meminfo")
 MEMORY_UNKNOWN_BYTES = 2 << 30
 """Taken as free where the system doesn't say."""
-
-
-def untouched(size: int) -> NDArray[np.uint8]:
-    """So many bytes of zeros, which the system hands out only as they are first written.
-
-    In large pages, where it has them: each token's keys and values go to as many places as there are layers and heads,
-    and with small pages finding those took a fifth of a step with 64 sequences.
-    """
-    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    if hasattr(mmap, "MADV_HUGEPAGE"):
-        with contextlib.suppress(OSError):  # a system without them
-            memory.madvise(mmap.MADV_HUGEPAGE)
-    return np.frombuffer(memory, dtype=np.uint8)
 
 
 class LayerCache:
@@ -55,14 +39,15 @@ class KvCache:
     """Keys and values of every layer: [layers, 2, blocks, kv_heads, block_size, head_dim].
 
     A block keeps each head's positions together, so that gathering a sequence copies whole runs of memory.
-    The memory is taken from the system only as blocks are first written.
     """
 
     def __init__(self, shape: tuple[int, int, int, int, int], dtype: torch.dtype) -> None:
         """``shape``: (layers, blocks, kv_heads, block_size, head_dim)."""
         layers, self.blocks, self.kv_heads, self.block_size, self.head_dim = shape
         size = layers * 2 * math.prod(shape[1:]) * dtype.itemsize
-        self._values = torch.from_numpy(untouched(size)).view(dtype).view(layers, 2, *shape[1:])
+        memory = large_pages(size)
+        touch(memory)
+        self._values = torch.from_numpy(memory).view(dtype).view(layers, 2, *shape[1:])
         # Views are made once: making them costs as much as a small operation.
         self._layers = tuple(LayerCache(layer) for layer in self._values)
 

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from headway.engine.memory import ALIGNMENT, Arena
+
 if TYPE_CHECKING:
     from headway.engine import _native
 
@@ -24,8 +26,6 @@ PANEL = 32
 """Outputs of a linear layer that are packed together."""
 GROUPS = {False: 2, True: 4}
 """Inputs that are packed together, in bf16 and in int8."""
-ALIGNMENT = 64
-"""Of packed weights, in bytes: a cache line."""
 KERNELS = ("avx512", "avx2", "portable")
 """By their speed."""
 
@@ -160,18 +160,26 @@ class PackedLinear:
 
 
 def pack(
-    weight: Array, *, int8: bool, pool: _native.Pool, bias: Array | None = None, kernels: str = ""
+    weight: Array,
+    *,
+    int8: bool,
+    pool: _native.Pool,
+    bias: Array | None = None,
+    kernels: str = "",
+    arena: Arena | None = None,
 ) -> PackedLinear:
     """``weight``: [outputs, inputs], bf16, contiguous; ``bias``: [outputs], fp32.
 
-    int8 is symmetric, with one scale an output: its largest magnitude becomes 127.
+    int8 is symmetric, with one scale an output: its largest magnitude becomes 127. ``arena``: where the memory for
+    packed weights comes from.
     """
     _check("weight", weight, np.uint16, weight.shape)
     if weight.ndim != 2 or 0 in weight.shape:
         raise ValueError(f"weights are [outputs, inputs], not {list(weight.shape)}")
     outputs, inputs = weight.shape
     padded, group = _parts(outputs, PANEL) * PANEL, GROUPS[int8]
-    data = aligned((padded // PANEL, _parts(inputs, group), PANEL, group), np.int8 if int8 else np.uint16)
+    shape, dtype = (padded // PANEL, _parts(inputs, group), PANEL, group), np.int8 if int8 else np.uint16
+    data = aligned(shape, dtype) if arena is None else arena.array(shape, dtype)
     scales, sums = (np.empty(padded, np.float32), np.empty(padded, np.int32)) if int8 else (None, None)
     wide_bias = None
     if bias is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -12,8 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from headway.engine import native
-from headway.engine.kv_cache import kv_bytes_per_token, untouched
+from headway.engine.kv_cache import kv_bytes_per_token
 from headway.engine.loaded import Progress, check_fits, kv_blocks
+from headway.engine.memory import Arena, large_pages, touch
 from headway.engine.options import EngineOptions
 from headway.engine.rope import frequencies
 from headway.engine.weights import DecoderWeights, Shard, Tensors, load_weights
@@ -36,10 +38,11 @@ class NativePacking:
     def __init__(self, pool: Any, *, int8: bool) -> None:
         self._pool = pool
         self._int8 = int8
+        self._arena = Arena()
 
     def pack(self, weight: Tensor, bias: Tensor | None) -> native.PackedLinear:
         numbers = None if bias is None else bias.float().numpy()
-        return native.pack(_bits(weight), int8=self._int8, pool=self._pool, bias=numbers)
+        return native.pack(_bits(weight), int8=self._int8, pool=self._pool, bias=numbers, arena=self._arena)
 
     def pack_gated(self, weight: Tensor, bias: Tensor | None) -> native.PackedLinear:
         """Sixteen outputs of the gate, then the sixteen that they gate: the kernel has both at hand at once."""
@@ -105,8 +108,11 @@ class _Kept:
         angles, self._rotation_scale = frequencies(config.rope, config.head_dim)
         self._frequencies: Floats = angles.contiguous().numpy()
         self._embedding = None if config.tied_embeddings else _bits(weights.embedding)
-        layer = blocks * config.kv_heads * block_size * config.head_dim
-        self._cache = untouched(config.layers * 2 * layer * 2).view(np.uint16).reshape(config.layers, 2, layer)
+        # A block's memory lies together, all layers of it, so that pages are first touched one at a time.
+        shape = (blocks, config.layers, 2, config.kv_heads * block_size * config.head_dim)
+        memory = large_pages(2 * math.prod(shape))
+        touch(memory)
+        self._cache = memory.view(np.uint16).reshape(shape)
 
     def model(self, *, int8: bool) -> Any:
         config = self._config
@@ -141,8 +147,9 @@ class _Kept:
             down=block.down.native(),
             window=config.windows[index] or 0,
             cache=module.Cache(
-                keys=self._cache[index, 0].ctypes.data,
-                values=self._cache[index, 1].ctypes.data,
+                keys=self._cache[:, index, 0].ctypes.data,
+                values=self._cache[:, index, 1].ctypes.data,
+                stride=self._cache[0].size,
                 block_size=self._block_size,
                 heads=config.kv_heads,
                 head_dim=config.head_dim,

@@ -52,13 +52,13 @@ class Cache:
     head_dim: int
 
     def __post_init__(self) -> None:
-        numbers = self.blocks * self.heads * self.block_size * self.head_dim
         # Exactly as large as need be, so that a sanitizer sees what reads beyond.
-        self.keys = np.full(numbers, NAN, np.uint16)
-        self.values = np.full(numbers, NAN, np.uint16)
+        memory = np.full((self.blocks, 2, self.heads * self.block_size * self.head_dim), NAN, np.uint16)
+        self.keys, self.values = memory[:, 0], memory[:, 1]
         self.native = native.load().Cache(
             keys=address(self.keys),
             values=address(self.values),
+            stride=memory[0].size,
             block_size=self.block_size,
             heads=self.heads,
             head_dim=self.head_dim,
