@@ -9,6 +9,7 @@ from statistics import median
 from benchmarks.cpu_load import Offered, Point
 from benchmarks.cpu_peers import HEADWAY, Entry
 from benchmarks.cpu_probe import Speeds
+from benchmarks.promise_traffic import Lengths
 from headway.models.config import ModelConfig
 
 Figure = float | int | str | None
@@ -70,6 +71,10 @@ class Work:
         rows = prompt_tokens + output_tokens - 1
         return 2.0 * (self.weights - self.head) * rows + 2.0 * self.head * output_tokens
 
+    def prompt_tokens(self, operations: float) -> float:
+        """Of the longest prompt whose first token takes no more."""
+        return max(0.0, (operations - 2.0 * self.head) / (2.0 * (self.weights - self.head)))
+
 
 def typical(samples: Sequence[Sample]) -> Speeds:
     """The machine as it mostly was."""
@@ -125,6 +130,12 @@ def capacity_figures(rounds: Sequence[float], offered: Sequence[Offered]) -> Fig
         figures["goodput_attainment"] = round(best.verdict.attainment, 3)
     figures["windows"] = "; ".join(_window(each) for each in offered)
     return figures
+
+
+def beyond_limit(work: Work, usual: Speeds, reached: float, ttft_s: float, prompt: Lengths) -> float:
+    """The share of conversations that no server can begin to answer in time here, not even one that computes nothing
+    but matrix products, at the machine's rate, with nobody else there."""
+    return prompt.share_above(work.prompt_tokens(1e9 * reached * usual.of(work.precision) * ttft_s))
 
 
 def _window(each: Offered) -> str:

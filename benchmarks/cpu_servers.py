@@ -9,8 +9,17 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
-from benchmarks.cpu_figures import Figures, Sample, Work, capacity_figures, comparison, point_figures, typical
-from benchmarks.cpu_load import Offered, Point, offer, run_point, traffic, window_s
+from benchmarks.cpu_figures import (
+    Figures,
+    Sample,
+    Work,
+    beyond_limit,
+    capacity_figures,
+    comparison,
+    point_figures,
+    typical,
+)
+from benchmarks.cpu_load import PROMPT, Offered, Point, offer, run_point, traffic, window_s
 from benchmarks.cpu_peers import Entry, Model
 from benchmarks.cpu_probe import Probe, Speeds
 from benchmarks.cpu_rates import Bisection, Recheck, Search
@@ -96,9 +105,17 @@ class Comparison:
             of[entry]["start_to_ready_s"] = round(server.ready_s, 2)
             of[entry] |= {"failed": self._failed[entry]} if entry in self._failed else self._memory(entry, server)
         shape = self._model.name
+        assert self._objective.ttft_s is not None
+        beyond = {
+            precision: beyond_limit(
+                Work.of(self._model.config, precision), usual, reached[precision], self._objective.ttft_s, PROMPT
+            )
+            for precision in sorted({entry.precision for entry in self._kept})
+        }
         return {
             **{f"{shape}_{entry.name}_{key}": value for entry, known in of.items() for key, value in known.items()},
             **{f"{shape}_{key}": value for key, value in comparison(of).items()},
+            **{f"{shape}_{each}_conversations_beyond_limit": round(share, 3) for each, share in beyond.items()},
             f"{shape}_windows_marked": sum(each.is_marked(usual) for each in self._windows),
             f"{shape}_probe_read_gb_s": round(usual.read, 1),
             f"{shape}_probe_bf16_gop_s": round(usual.bf16, 1),

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 
 import pytest
 
 from benchmarks.cpu_estimate import point_s, shape_s
-from benchmarks.cpu_figures import Figures, Sample, Work, capacity_figures, comparison, point_figures, typical
-from benchmarks.cpu_load import Offered, Point, window_s
+from benchmarks.cpu_figures import (
+    Figures,
+    Sample,
+    Work,
+    beyond_limit,
+    capacity_figures,
+    comparison,
+    point_figures,
+    typical,
+)
+from benchmarks.cpu_load import PROMPT, Offered, Point, window_s
 from benchmarks.cpu_peers import Entry
 from benchmarks.cpu_probe import Speeds
 from benchmarks.cpu_rates import STEP, Bisection, Recheck, Search
@@ -140,6 +150,17 @@ def test_capacity_is_the_median_of_the_rounds_and_goodput_the_best_of_whole_wind
     assert figures["goodput_requests_s"] == 3.0
     assert figures["goodput_at_rate"] == 4.0
     assert figures["windows"] == "2.00: 20 of 20; 4.00: 30 of 40; 8.00: ended"
+
+
+def test_some_conversations_are_beyond_any_server() -> None:
+    work = Work(weights=321_000_000, head=50_000_000, precision="bf16")
+    share = beyond_limit(work, QUIET, 0.95, 0.3, PROMPT)
+    longest = (0.95 * 460e9 * 0.3 - 2 * 50e6) / (2 * 271e6)
+    rng = random.Random(1)
+    drawn = [PROMPT.draw(rng) for _ in range(20_000)]
+    assert share == pytest.approx(sum(each > longest for each in drawn) / len(drawn), abs=0.01)
+    assert beyond_limit(work, QUIET, 0.95, 1.0, PROMPT) == 0.0
+    assert beyond_limit(work, QUIET, 0.95, 1e-6, PROMPT) == 1.0
 
 
 def test_a_window_is_kept_at_95_percent_and_never_if_it_was_ended() -> None:
