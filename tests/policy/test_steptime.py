@@ -186,6 +186,22 @@ def test_a_machine_that_changes_its_speed_is_followed_within_a_few_steps_and_bac
     assert found[int(0.95 * len(found))] < 0.05, "samples of two speeds were mixed"
 
 
+@pytest.mark.parametrize(("decodes_take", "prompts_take", "expected"), [(1.5, 1.0, 1.0), (2.0, 2.0, 2.0)])
+def test_an_idle_machine_s_pace_is_the_faster_of_its_decodes_and_its_prompts(
+    decodes_take: float, prompts_take: float, expected: float
+) -> None:
+    """On a virtual machine memory slowed down to 0.6 and arithmetic didn't: after an answer of ten tokens a prompt of
+    258 ms was taken for one of 301, and refused under a promise of 300, on an idle machine."""
+    model = seeded(linear)
+    prompt = mixed(0, 0, 200, 0)
+    for _ in range(3):
+        model.observe(prompt, prompts_take * linear(prompt))
+        for _ in range(10):
+            model.observe(decode(1, 200), decodes_take * linear(decode(1, 200)))
+    assert model.predict_s(200, 1, 0, prompt.prefill_reads) == pytest.approx(decodes_take * linear(prompt), rel=0.1)
+    assert model.prompt_alone_s(200, prompt.prefill_reads) == pytest.approx(expected * linear(prompt), rel=0.1)
+
+
 @pytest.mark.parametrize("elapsed_s", [100.0, 1e-4, 3000.0])
 def test_one_odd_step_moves_nothing(elapsed_s: float) -> None:
     model, twin = seeded(roofline), seeded(roofline)

@@ -339,7 +339,7 @@ class PromisePolicy:
     def _typical_s(self, request: Request) -> float:
         """The time that a step with what is left of a prompt, and nothing else, mostly takes."""
         left = prompt_left(request)
-        return self.model.predict_s(left, 1, 0, left * (len(request.tokens) - left / 2))
+        return self.model.prompt_alone_s(left, left * (len(request.tokens) - left / 2))
 
     def _whole_s(self, decodes: int, context: int, request: Request) -> float:
         """The time of a step that computes what is left of a prompt, and a token for so many others."""

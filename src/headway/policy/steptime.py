@@ -61,6 +61,7 @@ class StepTimeModel:
         self._latest: deque[tuple[StepShape, float]] = deque(maxlen=AROUND_STEPS)  # those of familiar kinds
         self._paces: deque[float] = deque(maxlen=AROUND_STEPS)  # what each of them says
         self._recent: deque[tuple[StepShape, float]] = deque(maxlen=RECENT_STEPS)  # as in _latest
+        self._prompts: deque[tuple[StepShape, float]] = deque(maxlen=PACE_STEPS)  # the latest with prefill
         self._errors: deque[float] = deque(maxlen=RECENT_STEPS)
         self._within: deque[bool] = deque(maxlen=RECENT_STEPS)
 
@@ -74,6 +75,16 @@ class StepTimeModel:
         """The time that 95 % of such steps stay within."""
         tail = self._mixed_tail if prefill_reads > 0.0 else self._decode_tail
         return tail.margin * self.predict_s(tokens, sequences, decode_context, prefill_reads)
+
+    def prompt_alone_s(self, tokens: int, prefill_reads: float) -> float:
+        """The typical time of a chunk of a prompt on a machine that has nothing else to do.
+
+        The pace is then that of steps some time ago, most likely of decodes, and those may have been slower than costs
+        say by another factor than prompts are. So it is theirs or that of the latest prompts, whichever is faster.
+        """
+        paces = [_bounded(time_s / self._cost_s(shape)) for shape, time_s in self._prompts]
+        pace = min(self._pace, _median(paces or [self._pace]))
+        return pace / self._pace * self.predict_s(tokens, 1, 0, prefill_reads)
 
     def chunk_within(
         self,
@@ -125,6 +136,8 @@ class StepTimeModel:
         cost_s = self._cost_s(shape)
         ratio = elapsed_s / (self._pace * cost_s)
         self._judge(shape.prefill_reads > 0.0, ratio)
+        if shape.prefill_reads > 0.0:
+            self._prompts.append((shape, elapsed_s))
         self._steps_since_fit += 1
         # A machine that slows down makes the policy plan smaller steps, of kinds that may never have been seen. What is
         # far off then is the pace, or these steps would be taken for slow by nature.
