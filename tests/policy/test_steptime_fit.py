@@ -12,7 +12,7 @@ import pytest
 from headway.policy.nnls import non_negative_least_squares
 from headway.policy.stepfit import CELLS_MAX, KNOTS, PRIOR, SAMPLES_PER_CELL, Costs, Samples
 from headway.policy.stepshape import StepShape
-from headway.policy.tail import MARGIN_MAX, MARGIN_MIN, UNTRIED_MARGIN_MAX, UNTRIED_MARGIN_MIN, Tail
+from headway.policy.tail import MARGIN_MAX, MARGIN_MIN, Tail
 
 Matrix = list[list[float]]
 
@@ -167,13 +167,6 @@ def test_the_tail_is_bounded_and_a_steady_machine_has_a_narrow_one() -> None:
     for _ in range(5000):
         tail.observe(1e-6)
     assert tail.margin == MARGIN_MIN
-
-
-def test_the_tail_begins_with_what_the_fit_leaves() -> None:
-    assert Tail.after([]).margin == Tail().margin == UNTRIED_MARGIN_MAX
-    assert Tail.after([1.0 + 0.001 * number for number in range(40)]).margin == UNTRIED_MARGIN_MIN
-    assert Tail.after([1.0] * 18 + [1.2] * 2).margin == 1.2
-    assert Tail.after([1.0, 2.0]).margin == UNTRIED_MARGIN_MAX
 
 
 def test_one_outlier_hardly_moves_the_tail() -> None:

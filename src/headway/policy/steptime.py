@@ -171,14 +171,9 @@ class StepTimeModel:
     def calibrated(self) -> None:
         """What was observed so far was chosen to learn from, not served: count errors and margins from here on."""
         self.refit()
-        self._decode_tail, self._mixed_tail = self._tail(is_mixed=False), self._tail(is_mixed=True)
+        self._decode_tail, self._mixed_tail = Tail(), Tail()
         self._errors.clear()
         self._within.clear()
-
-    def _tail(self, *, is_mixed: bool) -> Tail:
-        """What the samples themselves say of how far steps are off."""
-        samples = ((shape, time_s) for shape, time_s in self._kept if (shape.prefill_reads > 0.0) == is_mixed)
-        return Tail.after([time_s / self._cost_s(shape) for shape, time_s in samples])
 
     # Keeping.
 

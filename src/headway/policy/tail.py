@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from math import exp, log
 
 COVERAGE = 0.95
@@ -11,8 +10,6 @@ RATE = 1.0
 """Size of a correction, in units of the typical deviation."""
 RATE_MIN, RATE_MAX = 0.002, 0.2
 SPREAD_MEMORY = 0.98
-UNTRIED_MARGIN_MIN, UNTRIED_MARGIN_MAX = 1.1, 1.25
-"""Between these the margin begins: a fit knows the steps it was made from better than those to come."""
 DEVIATION_MAX = 0.7
 """A deviation counts as a factor of two at most, so that one outlier doesn't make all corrections large."""
 
@@ -25,17 +22,9 @@ class Tail:
     and Candes 2021). Corrections are as large as deviations usually are, so a steady machine has a steady margin.
     """
 
-    def __init__(self, margin: float = UNTRIED_MARGIN_MAX, spread: float = 0.1) -> None:
+    def __init__(self, margin: float = 1.25, spread: float = 0.1) -> None:
         self.margin = margin
         self.spread = spread
-
-    @classmethod
-    def after(cls, ratios: Sequence[float]) -> Tail:
-        """To begin with when these, actual over fitted times, are all that is known."""
-        if not ratios:
-            return cls()
-        margin = sorted(ratios)[int(COVERAGE * (len(ratios) - 1) + 0.5)]
-        return cls(min(max(margin, UNTRIED_MARGIN_MIN), UNTRIED_MARGIN_MAX))
 
     def observe(self, ratio: float) -> None:
         """``ratio``: actual time over predicted time, above 0."""
