@@ -171,7 +171,7 @@ class PromisePolicy:
             return None
         objective, tokens, left = request.objective, request.prompt_tokens, request.uncached
         pace = max(1.0, self.model.pace)  # a slow moment makes nothing impossible for good
-        alone_s = self.model.predict_s(left, 1, 0, left * (tokens - left / 2)) / pace
+        alone_s = self.model.prompt_alone_s(left, left * (tokens - left / 2)) / pace
         deadline_s = request.spec.deadline_s
         if deadline_s is not None and now + alone_s > deadline_s:
             message = f"its first token takes {alone_s:.2f} s, and its deadline is in {deadline_s - now:.2f} s"
