@@ -129,7 +129,7 @@ class Comparison:
             return dict(memory)
         weights_mb = Work.of(config, entry.precision).read_s(Speeds(1e-3, 1.0, 1.0))
         kv_mb = self._arguments.kv_tokens * 2 * config.layers * config.kv_heads * config.head_dim * 2 / 1e6
-        besides = memory["pss_mb"] - weights_mb - kv_mb
+        besides = memory["rss_mb"] - weights_mb - kv_mb
         return {
             **memory,
             "weights_mb": round(weights_mb, 1),
@@ -171,6 +171,7 @@ class Comparison:
         start_s, start_others_s = time.perf_counter(), others_s(process)
         value = work()
         others = (others_s(process) - start_others_s) / (time.perf_counter() - start_s)
+        self._settle(entry)
         self._last = self._probe.speeds()
         return value, Sample(values(value), before, self._last, max(0.0, others))
 
@@ -246,12 +247,11 @@ class Comparison:
         self._windows.append(sample)
         self._offered[entry].append(offered)
         self._say(entry, _line(offered))
-        if not offered.is_whole:
-            self._settle(entry)
         return offered.is_kept
 
     def _settle(self, entry: Entry) -> None:
-        """Until the server has let go of what nobody waits for any more."""
+        """Until the server is idle: some go on with what nobody waits for any more, or have threads that wait by
+        spinning, and would take that time from the next one."""
         process, until_s = self._servers[entry].process.pid, time.monotonic() + SETTLE_MAX_S
         while time.monotonic() < until_s:
             before_s = cpu_s(process)

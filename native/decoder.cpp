@@ -52,12 +52,11 @@ void Decoder::run(const Batch& batch, float* logits) {
   const int mixed = (heads + 2 * kv_heads) * size, attended = heads * size;
   const int gated = model_.layers.front().gate_up.outputs / 2;  // whole panels of it
   const bool quantised = model_.format == Format::INT8;
-  const std::ptrdiff_t stride = padded(std::max({hidden, attended, model_.intermediate}));
-  const std::size_t item = quantised ? 1 : sizeof(bf16);
+  const std::size_t bytes = row_bytes(), item = quantised ? 1 : sizeof(bf16);
 
   float* const stream = hidden_.data();
-  const auto row_at = [&](int row) { return rows_.data() + std::size_t(row) * stride * item; };
-  const Rows rows{rows_.data(), stride, quantised ? row_scales_.data() : nullptr};
+  const auto row_at = [&](int row) { return rows_.data() + std::size_t(row) * bytes; };
+  const Rows rows{rows_.data(), std::ptrdiff_t(bytes / item), quantised ? row_scales_.data() : nullptr};
   const auto norm = [&](const float* x, const float* weight, int row) {
     if (quantised)
       kernels_.norm_int8(x, weight, hidden, model_.epsilon, row_at(row), &row_scales_[row]);
@@ -101,10 +100,10 @@ void Decoder::run(const Batch& batch, float* logits) {
     for (std::size_t place = 0; place < model_.layers.size(); ++place) {
       const Layer& layer = model_.layers[place];
       const bool last = place + 1 == model_.layers.size();
-      multiply(layer.qkv, rows, count, {Into::STORE, mixed_.data(), mixed});
+      multiply(layer.qkv, rows, count, {Into::STORE, mixed_, mixed});
       each_row(count, [&](int row) {
         const std::size_t angle = std::size_t(row) * (size / 2);
-        kernels_.rotate(mixed_.data() + std::size_t(row) * mixed, heads, layer.query_norm, layer.key_norm,
+        kernels_.rotate(mixed_ + std::size_t(row) * mixed, heads, layer.query_norm, layer.key_norm,
                         model_.epsilon, &cosines_[angle], &sines_[angle], 1.0f / std::sqrt(float(size)), layer.cache,
                         blocks_[row], positions_[row] % layer.cache.block_size,
                         &queries_[std::size_t(row) * attended]);
@@ -118,7 +117,7 @@ void Decoder::run(const Batch& batch, float* logits) {
       if (last) count = batch.picked_count;
       each_row(count, [&](int place) {
         const int row = last ? batch.picked[place] : place;
-        float* const values = mixed_.data() + std::size_t(place) * mixed;
+        float* const values = mixed_ + std::size_t(place) * mixed;
         gather(row, values);
         convert(values, attended, place);
         if (last)
@@ -129,12 +128,12 @@ void Decoder::run(const Batch& batch, float* logits) {
       multiply(layer.output, rows, count, {Into::ADD, residual, hidden});
       each_row(count, [&](int row) { norm(residual + std::size_t(row) * hidden, layer.feed_forward_norm, row); });
       if (quantised) {
-        multiply(layer.gate_up, rows, count, {Into::GATE, wide_.data(), gated});
-        each_row(count, [&](int row) { convert(wide_.data() + std::size_t(row) * gated, model_.intermediate, row); });
+        multiply(layer.gate_up, rows, count, {Into::GATE, wide_, gated});
+        each_row(count, [&](int row) { convert(wide_ + std::size_t(row) * gated, model_.intermediate, row); });
         multiply(layer.down, rows, count, {Into::ADD, residual, hidden});
       } else {
-        multiply(layer.gate_up, rows, count, {Into::GATE_BF16, gated_.data(), gated});
-        multiply(layer.down, {gated_.data(), gated, nullptr}, count, {Into::ADD, residual, hidden});
+        multiply(layer.gate_up, rows, count, {Into::GATE_BF16, gated_, gated});
+        multiply(layer.down, {gated_, gated, nullptr}, count, {Into::ADD, residual, hidden});
       }
       const float* const next = last ? model_.final_norm : model_.layers[place + 1].attention_norm;
       each_row(count, [&](int row) { norm(residual + std::size_t(row) * hidden, next, row); });
@@ -172,21 +171,25 @@ void Decoder::plan(const Batch& batch) {
   const std::size_t parts = parts_[count];
   grow(hidden_, count * model_.hidden);
   grow(picked_, std::size_t(batch.picked_count) * model_.hidden);
-  grow(mixed_, count * (heads + 2 * kv_heads) * size);
   grow(queries_, count * heads * size);
   grow(cosines_, count * size / 2);
   grow(sines_, count * size / 2);
+  const std::size_t mixed = count * (heads + 2 * kv_heads) * size;
   const std::size_t gated = count * (model_.layers.front().gate_up.outputs / 2);
-  if (model_.format == Format::INT8)
-    grow(wide_, gated);
-  else
-    grow(gated_, gated);
-  grow(partial_, parts * heads * size);
+  grow(shared_, std::max(mixed + parts * heads * size, gated));
+  mixed_ = wide_ = shared_.data();
+  partial_ = mixed_ + mixed;
+  gated_ = reinterpret_cast<bf16*>(shared_.data());
   grow(tops_, parts * heads);
   grow(totals_, parts * heads);
   grow(row_scales_, count);
-  const std::size_t widest = padded(std::max({model_.hidden, heads * size, model_.intermediate}));
-  grow(rows_, count * widest * sizeof(bf16));
+  grow(rows_, count * row_bytes());
+}
+
+// Of what is multiplied in one row. In bf16 the gated one has a place of its own.
+std::size_t Decoder::row_bytes() const {
+  const int narrow = std::max(model_.hidden, model_.heads * model_.head_dim);
+  return model_.format == Format::INT8 ? padded(std::max(narrow, model_.intermediate)) : padded(narrow) * sizeof(bf16);
 }
 
 void Decoder::embed(const Batch& batch, int row, float* out) const {

@@ -75,6 +75,7 @@ class Decoder {
   };
 
   void plan(const Batch& batch);
+  std::size_t row_bytes() const;
   void embed(const Batch& batch, int row, float* out) const;
   void attend(const Batch& batch, const Layer& layer, const Piece& piece, Worker& worker);
   void gather(int row, float* out) const;
@@ -84,13 +85,15 @@ class Decoder {
   Model model_;
 
   // The room of a step; it grows to the largest one seen. Indexed by the batch's rows but where something else is said.
-  Room<float> hidden_, mixed_, cosines_, sines_, row_scales_;
+  Room<float> hidden_, cosines_, sines_, row_scales_;
   Room<float> picked_;                           // the stream of the picked rows, from the last layer's attention on
-  Room<float> partial_, tops_, totals_;          // what `attend` gives, [parts][heads]
+  Room<float> tops_, totals_;                    // what `attend` gives, [parts][heads], beside partial_
   Room<bf16> queries_;
   Room<std::uint8_t> rows_;                      // what linear layers read
-  Room<bf16> gated_;                             // the same for the last one of a layer, in bf16;
-  Room<float> wide_;                             // or, before it is quantised
+  Room<float> shared_;                           // first the two for attention, then one of the two for the gate:
+  float *mixed_ = nullptr, *partial_ = nullptr;  // queries, keys and values, later what is attended; see tops_
+  float* wide_ = nullptr;                        // what is gated, before it is quantised;
+  bf16* gated_ = nullptr;                        // in bf16, as the next product reads it
   std::vector<std::vector<std::uint8_t>> scratch_;  // one a thread
   std::vector<Piece> pieces_;
   std::vector<int> positions_, blocks_;

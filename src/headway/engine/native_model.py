@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,8 @@ from headway.models.source import ModelSource
 from headway.policy.plan import Chunk
 
 HALF_PANEL = native.PANEL // 2
+ROWS_MAX = 1024
+"""Tokens that go through the model together, at most."""
 LANE = 16
 """Positions of the cache that the kernels read together: a block has a multiple of them."""
 
@@ -75,20 +78,23 @@ class NativeModel:
         self.kernels = f"{'int8' if int8 else 'bf16'} weights ({kernels} kernels)"
 
     def forward(self, chunks: Sequence[Chunk]) -> Tensor:
-        tokens = np.array([token for chunk in chunks for token in chunk.tokens], dtype=np.int32)
-        tables = [np.array(chunk.block_table, dtype=np.int32) for chunk in chunks]
-        spans, picked, row = [], [], 0
-        for chunk, table in zip(chunks, tables, strict=True):
-            spans.append(self._module.Span(row, len(chunk.tokens), chunk.start, table.ctypes.data))
-            row += len(chunk.tokens)
-            if chunk.draw is not None:
-                picked.append(row - 1)
-        if len(picked) > len(self._logits):
-            self._logits = np.empty((len(picked), self._vocabulary), dtype=np.float32)
-        self._decoder.run(
-            tokens=tokens.ctypes.data, count=row, spans=spans, picked=picked, logits=self._logits.ctypes.data
-        )
-        return torch.from_numpy(self._logits[: len(picked)])
+        drawing = sum(chunk.draw is not None for chunk in chunks)
+        if drawing > len(self._logits):
+            self._logits = np.empty((drawing, self._vocabulary), dtype=np.float32)
+        drawn = 0
+        for batch in _batches(chunks):
+            tokens = np.array([token for part in batch for token in part.tokens], dtype=np.int32)
+            tables = [np.array(part.block_table, dtype=np.int32) for part in batch]
+            spans, picked, row = [], [], 0
+            for part, table in zip(batch, tables, strict=True):
+                spans.append(self._module.Span(row, len(part.tokens), part.start, table.ctypes.data))
+                row += len(part.tokens)
+                if part.draw is not None:
+                    picked.append(row - 1)
+            logits = self._logits[drawn:].ctypes.data
+            self._decoder.run(tokens=tokens.ctypes.data, count=row, spans=spans, picked=picked, logits=logits)
+            drawn += len(picked)
+        return torch.from_numpy(self._logits[:drawn])
 
 
 class _Kept:
@@ -155,6 +161,24 @@ class _Kept:
                 head_dim=config.head_dim,
             ),
         )
+
+
+def _batches(chunks: Sequence[Chunk]) -> Iterator[list[Chunk]]:
+    """The same tokens in the same order, ``ROWS_MAX`` at a time: a large step gains nothing by more, and would take
+    room for all of its rows."""
+    batch: list[Chunk] = []
+    room = ROWS_MAX
+    for chunk in chunks:
+        rest = chunk
+        while len(rest.tokens) > room:
+            if room:
+                batch.append(replace(rest, tokens=rest.tokens[:room], draw=None))
+                rest = replace(rest, start=rest.start + room, tokens=rest.tokens[room:])
+            yield batch
+            batch, room = [], ROWS_MAX
+        batch.append(rest)
+        room -= len(rest.tokens)
+    yield batch
 
 
 def _bits(weight: Tensor) -> NDArray[np.uint16]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from headway.engine import native
+from headway.engine import native, native_model
 from headway.engine.options import Dtype, EngineOptions
 from headway.engine.runner import ModelRunner
 from headway.models.errors import ModelError
@@ -70,6 +70,26 @@ def test_who_else_is_served_changes_nothing(
     for cached, preempted in product((False, True), repeat=2):
         way = Way(cached=cached, preempted=preempted)
         assert list(serve(runner.run, runner.info, SHORT_PROMPTS, OUTPUT_TOKENS, way).answers) == alone
+
+
+@pytest.mark.parametrize("rows_max", [1, 4, 9])
+def test_a_large_step_goes_through_in_parts(
+    checkpoint: Callable[[str], Checkpoint], monkeypatch: pytest.MonkeyPatch, rows_max: int
+) -> None:
+    """One step of 2,048 tokens took 50 MB for the numbers of all its rows."""
+    runner = ModelRunner(resolve(str(checkpoint("llama").directory)), OPTIONS)
+    greedy = SamplingParams(temperature=0.0, logprobs=3)
+    chunks = [
+        Chunk(f"r{number}", 0, prompt, tuple(range(8 * number, 8 * number + 8)), draw)
+        for number, (prompt, draw) in enumerate(
+            zip(PROMPTS, [Draw(greedy, 0, len(PROMPTS[0])), None, Draw(greedy, 0, len(PROMPTS[2]))], strict=False)
+        )
+    ]
+    whole = runner.run(StepPlan(0, tuple(chunks)))
+    monkeypatch.setattr(native_model, "ROWS_MAX", rows_max)
+    in_parts = runner.run(StepPlan(0, tuple(chunks)))
+    assert in_parts.drawn == whole.drawn
+    assert [each.request_id for each in whole.drawn] == ["r0", "r2"]
 
 
 def test_int8_without_kernels_is_refused_in_one_line(
