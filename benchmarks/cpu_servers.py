@@ -123,13 +123,13 @@ class Comparison:
         }
 
     def _memory(self, entry: Entry, server: RunningServer) -> Figures:
-        """For Headway also what there is besides weights and KV pool."""
+        """For Headway also what there is besides weights and KV pool, by PSS."""
         config, memory = self._model.config, memory_mb(server.process.pid)
         if not entry.has_promises:
             return dict(memory)
         weights_mb = Work.of(config, entry.precision).read_s(Speeds(1e-3, 1.0, 1.0))
         kv_mb = self._arguments.kv_tokens * 2 * config.layers * config.kv_heads * config.head_dim * 2 / 1e6
-        besides = memory["rss_mb"] - weights_mb - kv_mb
+        besides = memory["pss_mb"] - weights_mb - kv_mb
         return {
             **memory,
             "weights_mb": round(weights_mb, 1),

@@ -34,7 +34,8 @@ class Lengths:
             return 1.0
         if tokens >= self.longest:
             return 0.0
-        return 1.0 - NormalDist(math.log(self.median), self.sigma).cdf(math.log(tokens))
+        longest = math.floor(tokens) + 0.5  # that is rounded to no more
+        return 1.0 - NormalDist(math.log(self.median), self.sigma).cdf(math.log(longest))
 
 
 PROMPT = Lengths(48, 0.6, 16, 160)

@@ -71,10 +71,10 @@ void Decoder::run(const Batch& batch, float* logits) {
   };
 
   pool_.run([&](Worker& worker) {
-    const auto multiply = [&](const Linear& linear, const Rows& rows, int count, const Output& out) {
+    const auto multiply = [&](const Linear& linear, const Rows& from, int count, const Output& out) {
       const int total = panels(linear);
       worker.share(total, std::max(1, total / (8 * worker.threads())), [&](int first, int last) {
-        kernels_.multiply(linear, rows, count, first, last, out);
+        kernels_.multiply(linear, from, count, first, last, out);
       });
       worker.barrier();
     };
@@ -132,6 +132,7 @@ void Decoder::run(const Batch& batch, float* logits) {
         each_row(count, [&](int row) { convert(wide_ + std::size_t(row) * gated, model_.intermediate, row); });
         multiply(layer.down, rows, count, {Into::ADD, residual, hidden});
       } else {
+        // Padded weights are zeros, and so is what they gate: the next product may read it.
         multiply(layer.gate_up, rows, count, {Into::GATE_BF16, gated_, gated});
         multiply(layer.down, {gated_, gated, nullptr}, count, {Into::ADD, residual, hidden});
       }
@@ -176,7 +177,8 @@ void Decoder::plan(const Batch& batch) {
   grow(sines_, count * size / 2);
   const std::size_t mixed = count * (heads + 2 * kv_heads) * size;
   const std::size_t gated = count * (model_.layers.front().gate_up.outputs / 2);
-  grow(shared_, std::max(mixed + parts * heads * size, gated));
+  const std::size_t gate = model_.format == Format::INT8 ? gated : (gated + 1) / 2;
+  grow(shared_, std::max(mixed + parts * heads * size, gate));
   mixed_ = wide_ = shared_.data();
   partial_ = mixed_ + mixed;
   gated_ = reinterpret_cast<bf16*>(shared_.data());

@@ -90,10 +90,13 @@ class Decoder {
   Room<float> tops_, totals_;                    // what `attend` gives, [parts][heads], beside partial_
   Room<bf16> queries_;
   Room<std::uint8_t> rows_;                      // what linear layers read
-  Room<float> shared_;                           // first the two for attention, then one of the two for the gate:
-  float *mixed_ = nullptr, *partial_ = nullptr;  // queries, keys and values, later what is attended; see tops_
-  float* wide_ = nullptr;                        // what is gated, before it is quantised;
-  bf16* gated_ = nullptr;                        // in bf16, as the next product reads it
+  // One room for what is never needed at once: mixed_ (queries, keys and values, then what is attended) and partial_ (see
+  // tops_) until the output product; then, until the last one of the layer, what is gated, as int8 or bf16 has it.
+  Room<float> shared_;
+  float* mixed_ = nullptr;
+  float* partial_ = nullptr;
+  float* wide_ = nullptr;
+  bf16* gated_ = nullptr;
   std::vector<std::vector<std::uint8_t>> scratch_;  // one a thread
   std::vector<Piece> pieces_;
   std::vector<int> positions_, blocks_;

@@ -159,6 +159,8 @@ def test_some_conversations_are_beyond_any_server() -> None:
     rng = random.Random(1)
     drawn = [PROMPT.draw(rng) for _ in range(20_000)]
     assert share == pytest.approx(sum(each > longest for each in drawn) / len(drawn), abs=0.01)
+    assert PROMPT.share_above(96) == pytest.approx(0.5, abs=0.004)
+    assert PROMPT.share_above(96.9) == PROMPT.share_above(96) < 0.5 < PROMPT.share_above(95)
     assert beyond_limit(work, QUIET, 0.95, 1.0, PROMPT) == 0.0
     assert beyond_limit(work, QUIET, 0.95, 1e-6, PROMPT) == 1.0
 

@@ -81,6 +81,15 @@ def test_weights_larger_than_the_memory_are_refused(monkeypatch: pytest.MonkeyPa
         ModelRunner(TINY, OPTIONS)
 
 
+def test_a_cache_larger_than_the_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is taken at the start: a size that doesn't fit had the server killed there, or later, on the way."""
+    token_bytes = 2 * TINY.config.layers * TINY.config.kv_heads * TINY.config.head_dim * 4
+    options = EngineOptions(dtype="fp32", kv_tokens=1_000_000)
+    monkeypatch.setattr(loaded, "available_bytes", lambda: 1_000_000 * token_bytes - 1)
+    with pytest.raises(ModelError, match=r"a KV cache of 1000000 tokens takes \d+\.\d GB"):
+        ModelRunner(TINY, options)
+
+
 def test_a_chunk_without_draw_draws_nothing(runner: ModelRunner) -> None:
     result = runner.run(StepPlan(7, (chunk("a", 0, (1, 2, 3), (0,), draws=False),)))
     assert (result.step_id, result.drawn, result.failed) == (7, (), ())

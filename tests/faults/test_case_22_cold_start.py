@@ -99,10 +99,10 @@ def test_case_22_a_model_that_was_kept_predicts_as_it_did(tmp_path: Path) -> Non
     path.write_text(json.dumps({"of": "this machine", "model": json.loads(model.to_json())}))
     kept = read_step_times(path)
     assert (kept.of, kept.cache) == ("this machine", None)
-    for tokens in (1, 10, 500):
+    for tokens in (1, 10, 500):  # the one has the machine's usual pace, the other that of the last steps
         assert kept.model.predict_s(tokens, 1, 0, tokens * tokens / 2) == pytest.approx(
             model.predict_s(tokens, 1, 0, tokens * tokens / 2), rel=1e-4
-        ), "the one has the machine's usual pace, the other that of the last steps"
+        )
 
 
 def test_case_22_step_times_of_another_machine_are_measured_anew(tmp_path: Path) -> None:

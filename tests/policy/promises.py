@@ -54,6 +54,9 @@ class KnownModel(StepTimeModel):
     def tail_s(self, tokens: int, sequences: int, decode_context: int, prefill_reads: float) -> float:
         return self._margin * self.predict_s(tokens, sequences, decode_context, prefill_reads)
 
+    def prompt_alone_s(self, tokens: int, prefill_reads: float) -> float:
+        return self.predict_s(tokens, 1, 0, prefill_reads)
+
     def observe(self, shape: StepShape, elapsed_s: float) -> None:
         pass
 

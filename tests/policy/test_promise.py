@@ -17,6 +17,8 @@ from headway.policy.policy import Load
 from headway.policy.request import Request
 from headway.policy.scheduler import SchedulerConfig
 from headway.policy.slo import Objective, ServiceClasses
+from headway.policy.stepshape import StepShape
+from headway.policy.steptime import StepTimeModel
 from headway.policy.turn import STARVED_STEPS
 from tests.policy.promises import (
     STEP_S,
@@ -282,6 +284,27 @@ def test_what_can_never_be_on_time_is_refused_for_good() -> None:
     assert (answer.reason, answer.retry_after_s) == (RejectReason.IMPOSSIBLE, None)
     assert "2008 ms" in answer.message
     assert world.scheduler.idle
+
+
+def test_a_slow_moment_of_decodes_makes_nothing_possible_either() -> None:
+    """The decodes' pace was divided out of a time that did not have it: a prompt of 500 ms passed for one of 250, and
+    was refused again and again, to be tried later, in place of for good."""
+    model = StepTimeModel()
+    prompts = [StepShape(tokens, 1, 0, tokens * tokens / 2) for tokens in (1, 8, 64, 100, 256, 512, 1000)]
+    decode = StepShape(1, 1, 100, 0.0)
+    for _ in range(20):
+        for shape in (decode, *prompts):
+            model.observe(shape, STEP_S + TOKEN_S * shape.tokens)
+    model.calibrated()
+    for shape in prompts[-3:]:
+        model.observe(shape, STEP_S + TOKEN_S * shape.tokens)
+    for _ in range(10):
+        model.observe(decode, 2.0 * (STEP_S + TOKEN_S))
+    assert model.pace > 1.8
+    world = Machine(scheduler(PromisePolicy(model, ServiceClasses())))
+    [answer] = world.submit(promised("r", 984))
+    assert isinstance(answer, Rejected)
+    assert answer.reason is RejectReason.IMPOSSIBLE
 
 
 def test_what_an_untrained_model_says_is_not_taken_for_good() -> None:

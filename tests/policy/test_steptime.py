@@ -202,6 +202,14 @@ def test_an_idle_machine_s_pace_is_the_faster_of_its_decodes_and_its_prompts(
     assert model.prompt_alone_s(200, prompt.prefill_reads) == pytest.approx(expected * linear(prompt), rel=0.1)
 
 
+def test_one_odd_prompt_and_prompts_of_an_unfamiliar_kind_say_nothing_of_the_pace() -> None:
+    model = seeded(linear)
+    known, strange = mixed(0, 0, 200, 0), mixed(0, 0, 8000, 0)
+    for prompt, elapsed_s in ((known, 0.1 * linear(known)), *[(strange, 0.7 * linear(strange))] * 3):
+        model.observe(prompt, elapsed_s)
+    assert model.prompt_alone_s(200, known.prefill_reads) == pytest.approx(linear(known), rel=0.1)
+
+
 @pytest.mark.parametrize("elapsed_s", [100.0, 1e-4, 3000.0])
 def test_one_odd_step_moves_nothing(elapsed_s: float) -> None:
     model, twin = seeded(roofline), seeded(roofline)

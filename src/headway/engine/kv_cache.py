@@ -38,7 +38,8 @@ class LayerCache:
 class KvCache:
     """Keys and values of every layer: [layers, 2, blocks, kv_heads, block_size, head_dim].
 
-    A block keeps each head's positions together, so that gathering a sequence copies whole runs of memory.
+    A block keeps each head's positions together, so that gathering a sequence copies whole runs of memory; and a layer
+    its blocks, as torch's operations want them. Making it takes up to ``memory.TOUCH_S``.
     """
 
     def __init__(self, shape: tuple[int, int, int, int, int], dtype: torch.dtype) -> None:
@@ -46,7 +47,7 @@ class KvCache:
         layers, self.blocks, self.kv_heads, self.block_size, self.head_dim = shape
         size = layers * 2 * math.prod(shape[1:]) * dtype.itemsize
         memory = large_pages(size)
-        touch(memory)
+        touch(memory, torch.get_num_threads())
         self._values = torch.from_numpy(memory).view(dtype).view(layers, 2, *shape[1:])
         # Views are made once: making them costs as much as a small operation.
         self._layers = tuple(LayerCache(layer) for layer in self._values)

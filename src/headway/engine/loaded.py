@@ -50,8 +50,14 @@ def check_fits(source: ModelSource, weight_bytes: int) -> None:
 
 
 def kv_blocks(source: ModelSource, options: EngineOptions, bytes_per_token: int, ranks: int = 1) -> int:
-    """How many blocks a rank's cache has. Raises ``ModelError`` if not even one fits."""
+    """How many blocks a rank's cache has. Raises ``ModelError`` if not even one fits, or less than was asked for."""
     if options.kv_tokens is not None:
+        asked, available = options.kv_tokens * bytes_per_token * ranks, available_bytes()
+        if asked > available:
+            raise ModelError(
+                f"{source.name}: a KV cache of {options.kv_tokens} tokens takes {asked / 1e9:.1f} GB, only "
+                f"{available / 1e9:.1f} GB of memory are free"
+            )
         return options.kv_tokens // options.block_size
     block_bytes = options.block_size * bytes_per_token
     budget = min(int(available_bytes() * options.kv_memory_fraction), options.kv_bytes_max) // ranks

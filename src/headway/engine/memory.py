@@ -10,7 +10,6 @@ import contextlib
 import ctypes
 import math
 import mmap
-import os
 import sys
 import threading
 import time
@@ -20,10 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 PAGE_BYTES = 2 << 20
+"""A large page."""
 ARENA_BYTES = 64 << 20
+"""What an arena takes at a time. What is never written of it is not handed out by the system."""
 ALIGNMENT = 64
 """Of packed weights, in bytes: a cache line."""
 TOUCH_S = 1.0
+"""How long the start may be held up by touching memory."""
 MADV_POPULATE_WRITE = 23
 """Of Linux 5.14 and later; Python has no name for it."""
 
@@ -56,15 +58,15 @@ class Arena:
         return array
 
 
-def touch(memory: Bytes) -> None:
-    """Have the system hand it out now, as far as it does so within ``TOUCH_S``.
+def touch(memory: Bytes, threads: int) -> None:
+    """Have the system hand out all whole large pages of it now, as far as it does so within ``TOUCH_S``.
 
     First writes are slow: a virtual machine whose memory its host had yet to find took 4 ms for 2 MB, and a step that
     came upon 30 such pages took 140 ms longer than others.
     """
     if sys.platform != "linux":
         return
-    madvise = ctypes.CDLL(None).madvise  # mmap's own holds up the other threads
+    madvise = ctypes.CDLL(None).madvise  # Python's own holds the interpreter's lock
     madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
     first = -(-memory.ctypes.data // PAGE_BYTES) * PAGE_BYTES
     pages = iter(range(first, memory.ctypes.data + memory.nbytes - PAGE_BYTES + 1, PAGE_BYTES))
@@ -78,8 +80,9 @@ def touch(memory: Bytes) -> None:
             if page is None or madvise(page, PAGE_BYTES, MADV_POPULATE_WRITE):  # or a system that can't
                 return
 
-    team = [threading.Thread(target=go) for _ in os.sched_getaffinity(0)]
+    team = [threading.Thread(target=go) for _ in range(threads - 1)]
     for thread in team:
         thread.start()
+    go()
     for thread in team:
         thread.join()

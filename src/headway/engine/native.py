@@ -171,7 +171,7 @@ def pack(
     """``weight``: [outputs, inputs], bf16, contiguous; ``bias``: [outputs], fp32.
 
     int8 is symmetric, with one scale an output: its largest magnitude becomes 127. ``arena``: where the memory for
-    packed weights comes from.
+    packed weights comes from; without one they have memory of their own.
     """
     _check("weight", weight, np.uint16, weight.shape)
     if weight.ndim != 2 or 0 in weight.shape:

@@ -70,7 +70,7 @@ class NativeModel:
         bytes_per_token = kv_bytes_per_token(config, config.kv_heads, torch.bfloat16)
         self.kv_blocks = kv_blocks(source, options, bytes_per_token)
         kernels = native.choose()
-        self._kept = _Kept(weights, source, self.kv_blocks, options.block_size)
+        self._kept = _Kept(weights, source, self.kv_blocks, options.block_size, self.threads)
         self._module = native.load()
         self._decoder = self._module.Decoder(kernels=kernels, pool=pool, model=self._kept.model(int8=int8))
         self._vocabulary = config.vocab_size
@@ -83,18 +83,21 @@ class NativeModel:
             self._logits = np.empty((drawing, self._vocabulary), dtype=np.float32)
         drawn = 0
         for batch in _batches(chunks):
-            tokens = np.array([token for part in batch for token in part.tokens], dtype=np.int32)
-            tables = [np.array(part.block_table, dtype=np.int32) for part in batch]
-            spans, picked, row = [], [], 0
-            for part, table in zip(batch, tables, strict=True):
-                spans.append(self._module.Span(row, len(part.tokens), part.start, table.ctypes.data))
-                row += len(part.tokens)
-                if part.draw is not None:
-                    picked.append(row - 1)
-            logits = self._logits[drawn:].ctypes.data
-            self._decoder.run(tokens=tokens.ctypes.data, count=row, spans=spans, picked=picked, logits=logits)
-            drawn += len(picked)
+            drawn += self._run(batch, self._logits[drawn:])
         return torch.from_numpy(self._logits[:drawn])
+
+    def _run(self, batch: Sequence[Chunk], logits: Floats) -> int:
+        """Logits of the chunks that have a draw become the first rows of ``logits``; how many they are."""
+        tokens = np.array([token for chunk in batch for token in chunk.tokens], dtype=np.int32)
+        tables = [np.array(chunk.block_table, dtype=np.int32) for chunk in batch]
+        spans, picked, row = [], [], 0
+        for chunk, table in zip(batch, tables, strict=True):
+            spans.append(self._module.Span(row, len(chunk.tokens), chunk.start, table.ctypes.data))
+            row += len(chunk.tokens)
+            if chunk.draw is not None:
+                picked.append(row - 1)
+        self._decoder.run(tokens=tokens.ctypes.data, count=row, spans=spans, picked=picked, logits=logits.ctypes.data)
+        return len(picked)
 
 
 class _Kept:
@@ -106,7 +109,9 @@ class _Kept:
         source: ModelSource,
         blocks: int,
         block_size: int,
+        threads: int,
     ) -> None:
+        """Takes up to ``memory.TOUCH_S`` to have the cache's memory at hand; ``threads`` at once."""
         config = source.config
         self._blocks, self._final_norm, self._head = weights.blocks, weights.final_norm, weights.head
         self._config = config
@@ -114,10 +119,11 @@ class _Kept:
         angles, self._rotation_scale = frequencies(config.rope, config.head_dim)
         self._frequencies: Floats = angles.contiguous().numpy()
         self._embedding = None if config.tied_embeddings else _bits(weights.embedding)
-        # A block's memory lies together, all layers of it, so that pages are first touched one at a time.
+        # A block's memory lies together, all layers of it, so that a new block comes upon one new page of memory. Layer
+        # by layer it would be one for each layer's keys and values, all in the same step.
         shape = (blocks, config.layers, 2, config.kv_heads * block_size * config.head_dim)
         memory = large_pages(2 * math.prod(shape))
-        touch(memory)
+        touch(memory, threads)
         self._cache = memory.view(np.uint16).reshape(shape)
 
     def model(self, *, int8: bool) -> Any:
@@ -164,8 +170,7 @@ class _Kept:
 
 
 def _batches(chunks: Sequence[Chunk]) -> Iterator[list[Chunk]]:
-    """The same tokens in the same order, ``ROWS_MAX`` at a time: a large step gains nothing by more, and would take
-    room for all of its rows."""
+    """The same tokens in the same order, ``ROWS_MAX`` at a time: a large step would take room for all of its rows."""
     batch: list[Chunk] = []
     room = ROWS_MAX
     for chunk in chunks:

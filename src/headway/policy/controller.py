@@ -171,7 +171,8 @@ class PromisePolicy:
             return None
         objective, tokens, left = request.objective, request.prompt_tokens, request.uncached
         pace = max(1.0, self.model.pace)  # a slow moment makes nothing impossible for good
-        alone_s = self.model.prompt_alone_s(left, left * (tokens - left / 2)) / pace
+        reads = left * (tokens - left / 2)
+        alone_s = min(self.model.predict_s(left, 1, 0, reads) / pace, self.model.prompt_alone_s(left, reads))
         deadline_s = request.spec.deadline_s
         if deadline_s is not None and now + alone_s > deadline_s:
             message = f"its first token takes {alone_s:.2f} s, and its deadline is in {deadline_s - now:.2f} s"
@@ -311,24 +312,28 @@ class PromisePolicy:
         return pace_s if pace_s > self.model.predict_s(1, 1, len(request.tokens), 0.0) else inf
 
     def _whole_prompt_s(self, now: float, load: Load, scene: Scene, decodes: int, context: int) -> float:
-        """The time of a step with all of the next prompt, if it is on time so: every step has its fixed cost. Beside
-        decodes only if it would be late in chunks; with none, also if nobody who may come will be due before it."""
+        """The time of a step with all of the next prompt; 0 if it needn't be one, or would be late so."""
         head = min((*load.prefills, *scene.waiting.lanes[Lane.TIMELY][:1]), key=_due, default=None)
         if head is None or head.due_s == inf:
             return 0.0
         whole_s = self._whole_s(decodes, context, head)
         if now + (whole_s if decodes else self._typical_s(head)) > head.due_s:
             return 0.0
-        if not decodes and head.due_s <= now + min(self._ttft_s(now), self._default.ttft_s or inf):
-            return whole_s
         chunks = ceil(prompt_left(head) / (self._tokens_per_s * self._step_s))
-        return whole_s if now + chunks * self._step_s > head.due_s else 0.0
+        is_late_in_pieces = now + chunks * self._step_s > head.due_s
+        return whole_s if is_late_in_pieces or (not decodes and self._comes_first(now, head)) else 0.0
+
+    def _comes_first(self, now: float, head: Request) -> bool:
+        """Whether nobody who comes with a promise of the usual kind will be due before it. Every step has its fixed
+        cost, so in pieces it would only take longer."""
+        return head.due_s <= now + min(self._ttft_s(now), self._default.ttft_s or inf)
 
     def _alone_s(self, scene: Scene, request: Request) -> float:
         """The time of a step with the whole of a waiting prompt; ``inf`` if somebody can't spare a long gap for it.
 
         With nobody beside it that is the typical time: refusing it would be a promise broken for sure, for nobody's
-        sake."""
+        sake.
+        """
         beside = [each for each in scene.running if not each.deferrable]
         if not beside:
             return self._typical_s(request)

@@ -81,10 +81,14 @@ class StepTimeModel:
 
         The pace is then that of steps some time ago, most likely of decodes, and those may have been slower than costs
         say by another factor than prompts are. So it is theirs or that of the latest prompts, whichever is faster.
+        Where those are old and the machine has slowed down since, the first two are taken for quicker than they are.
         """
-        paces = [_bounded(time_s / self._cost_s(shape)) for shape, time_s in self._prompts]
-        pace = min(self._pace, _median(paces or [self._pace]))
-        return pace / self._pace * self.predict_s(tokens, 1, 0, prefill_reads)
+        return self._prompt_pace() * self._costs.time_s(tokens, 1, 0, prefill_reads)
+
+    def _prompt_pace(self) -> float:
+        if len(self._prompts) < PACE_STEPS:
+            return self._pace
+        return min(self._pace, _median([_bounded(time_s / self._cost_s(shape)) for shape, time_s in self._prompts]))
 
     def chunk_within(
         self,
@@ -136,8 +140,6 @@ class StepTimeModel:
         cost_s = self._cost_s(shape)
         ratio = elapsed_s / (self._pace * cost_s)
         self._judge(shape.prefill_reads > 0.0, ratio)
-        if shape.prefill_reads > 0.0:
-            self._prompts.append((shape, elapsed_s))
         self._steps_since_fit += 1
         # A machine that slows down makes the policy plan smaller steps, of kinds that may never have been seen. What is
         # far off then is the pace, or these steps would be taken for slow by nature.
@@ -146,6 +148,8 @@ class StepTimeModel:
             self._latest.append((shape, elapsed_s))
             self._paces.append(_bounded(elapsed_s / cost_s))
             self._recent.append((shape, elapsed_s))
+            if shape.prefill_reads > 0.0:
+                self._prompts.append((shape, elapsed_s))
             self._follow()
             if len(self._latest) == AROUND_STEPS:
                 middle, middle_s = self._latest[AROUND_STEPS // 2]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM, LlamaConfig
 
 from headway.engine import native, native_model
 from headway.engine.options import Dtype, EngineOptions
@@ -50,10 +51,23 @@ def test_is_as_close_as_transformers(
     checkpoint: Callable[[str], Checkpoint], tmp_path: Path, family: str, dtype: Dtype, chosen: str
 ) -> None:
     convert(checkpoint(family).directory, tmp_path, torch.bfloat16)
+    assert_as_close_as_transformers(tmp_path, dtype, chosen)
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "int8"])
+@pytest.mark.parametrize("intermediate", [40, 43])
+def test_a_gate_need_not_fill_whole_panels(tmp_path: Path, intermediate: int, dtype: Dtype, chosen: str) -> None:
+    config = LlamaConfig.from_dict(FAMILIES["llama"].to_dict() | {"intermediate_size": intermediate})
+    torch.manual_seed(1)
+    AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).save_pretrained(tmp_path)
+    assert_as_close_as_transformers(tmp_path, dtype, chosen)
+
+
+def assert_as_close_as_transformers(directory: Path, dtype: Dtype, chosen: str) -> None:
     prompt = PROMPTS[2]
-    exact = logits(tmp_path, prompt, torch.float32).log_softmax(dim=-1)
-    theirs = logits(tmp_path, prompt, torch.bfloat16).log_softmax(dim=-1)
-    runner = ModelRunner(resolve(str(tmp_path)), replace(OPTIONS, dtype=dtype))
+    exact = logits(directory, prompt, torch.float32).log_softmax(dim=-1)
+    theirs = logits(directory, prompt, torch.bfloat16).log_softmax(dim=-1)
+    runner = ModelRunner(resolve(str(directory)), replace(OPTIONS, dtype=dtype))
     assert f"{dtype} weights ({chosen} kernels)" in runner.info.description
     error = (logprobs(runner, prompt, (9, 21, 22)) - exact[[8, 20, 21]]).abs().max()
     assert error <= ERROR_MAX[dtype] * (theirs - exact).abs().max()
@@ -72,12 +86,13 @@ def test_who_else_is_served_changes_nothing(
         assert list(serve(runner.run, runner.info, SHORT_PROMPTS, OUTPUT_TOKENS, way).answers) == alone
 
 
-@pytest.mark.parametrize("rows_max", [1, 4, 9])
+@pytest.mark.parametrize("dtype", ["bf16", "int8"])
+@pytest.mark.parametrize(("family", "rows_max"), [("llama", 1), ("llama", 5), ("mistral-window", 9)])
 def test_a_large_step_goes_through_in_parts(
-    checkpoint: Callable[[str], Checkpoint], monkeypatch: pytest.MonkeyPatch, rows_max: int
+    checkpoint: Callable[[str], Checkpoint], monkeypatch: pytest.MonkeyPatch, family: str, rows_max: int, dtype: Dtype
 ) -> None:
     """One step of 2,048 tokens took 50 MB for the numbers of all its rows."""
-    runner = ModelRunner(resolve(str(checkpoint("llama").directory)), OPTIONS)
+    runner = ModelRunner(resolve(str(checkpoint(family).directory)), replace(OPTIONS, dtype=dtype))
     greedy = SamplingParams(temperature=0.0, logprobs=3)
     chunks = [
         Chunk(f"r{number}", 0, prompt, tuple(range(8 * number, 8 * number + 8)), draw)
