@@ -24,7 +24,7 @@ ARENA_BYTES = 64 << 20
 """What an arena takes at a time. What is never written of it is not handed out by the system."""
 ALIGNMENT = 64
 """Of packed weights, in bytes: a cache line."""
-TOUCH_S = 1.0
+TOUCH_S = 0.5
 """How long the start may be held up by touching memory."""
 MADV_POPULATE_WRITE = 23
 """Of Linux 5.14 and later; Python has no name for it."""
