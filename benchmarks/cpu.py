@@ -68,6 +68,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> Figures:
     if arguments.quick:
         _hurry(arguments)
+    if arguments.threads < 1:
+        raise SystemExit(f"--threads: a server needs at least one, not {arguments.threads}")
     until_s = time.monotonic() + 60.0 * arguments.minutes
     models, known, points = _models(arguments), entries(arguments), _points(arguments)
     rounds = [int(each) for each in arguments.rounds.split(",")]

@@ -26,6 +26,8 @@ NAME = "bench"
 HEADWAY = "headway"
 PRECISIONS = {"bf16": "bf16", "int8": "int8", "q8_0": "int8"}
 """By how a name ends."""
+DTYPES = ("bf16", "int8")
+"""Headway's."""
 EXPECTED = ("llama.cpp-bf16", "llama.cpp-q8_0", "vllm-bf16", "openvino-bf16", "openvino-int8")
 """The peers that a whole comparison has."""
 FIELDS = ("port", "checkpoint", "shape", "threads")
@@ -100,8 +102,13 @@ def entries(arguments: argparse.Namespace) -> list[Entry]:
     try:
         peers = read_peers(arguments.peers) if arguments.peers else []
         peers += [parse_peer(text) for text in arguments.peer]
-    except (ValueError, OSError) as error:
+    except OSError as error:
+        raise SystemExit(f"--peers: {error}") from None
+    except ValueError as error:
         raise SystemExit(str(error)) from None
+    strange = sorted(set(arguments.dtype.split(",")) - set(DTYPES))
+    if strange:
+        raise SystemExit(f"--dtype: there is no {', '.join(strange)}; there are {', '.join(DTYPES)}")
     known = [Entry(f"{HEADWAY}-{each}") for each in arguments.dtype.split(",")] + peers
     chosen = [each for each in arguments.servers.split(",") if each]
     strange = sorted(set(chosen) - {each.name for each in known} - set(EXPECTED))

@@ -130,12 +130,8 @@ class Comparison:
         weights_mb = Work.of(config, entry.precision).read_s(Speeds(1e-3, 1.0, 1.0))
         kv_mb = self._arguments.kv_tokens * 2 * config.layers * config.kv_heads * config.head_dim * 2 / 1e6
         besides = memory["pss_mb"] - weights_mb - kv_mb
-        return {
-            **memory,
-            "weights_mb": round(weights_mb, 1),
-            "kv_pool_mb": round(kv_mb, 1),
-            "besides_mb": round(besides),
-        }
+        known: Figures = {**memory, "weights_mb": round(weights_mb, 1), "kv_pool_mb": round(kv_mb, 1)}
+        return known if besides < 0.0 else known | {"besides_mb": round(besides)}  # not all of the pool is there yet
 
     def _order(self, turn: int) -> list[Entry]:
         entries = list(self._servers)

@@ -61,6 +61,20 @@ def parsed(*words: str) -> argparse.Namespace:
     return parser.parse_args(words)
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--dtype", "int4"), "--dtype: there is no int4"),
+        (("--peers", "/nonexistent"), "--peers: .*nonexistent"),
+        (("--threads", "0"), "--threads: a server needs at least one"),
+    ],
+)
+def test_what_can_not_be_meant_is_refused_in_one_line(words: tuple[str, ...], said: str) -> None:
+    """A precision that there is not, and no threads, ended in a traceback."""
+    with pytest.raises(SystemExit, match=said):
+        cpu.run(parsed(*words, "--quick"))
+
+
 def test_servers_can_be_picked_and_a_strange_one_is_named() -> None:
     peer = ("--peer", "vllm-bf16=x {port}")
     assert [each.name for each in entries(parsed(*peer))] == ["headway-bf16", "headway-int8", "vllm-bf16"]
