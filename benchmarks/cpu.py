@@ -25,7 +25,7 @@ from pathlib import Path
 from benchmarks.cpu_estimate import shape_s
 from benchmarks.cpu_figures import Figures, Work
 from benchmarks.cpu_load import OUTPUT, PROMPT, Point
-from benchmarks.cpu_peers import EXPECTED, Entry, Model, entries, running
+from benchmarks.cpu_peers import DTYPES, EXPECTED, Entry, Model, entries, running
 from benchmarks.cpu_probe import Probe, Speeds
 from benchmarks.cpu_servers import Comparison, TimeIsUp
 from headway.bench.launch import LaunchError, RunningServer
@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--peers", type=Path, metavar="FILE", help="a file with a NAME=COMMAND a line")
     parser.add_argument("--checkpoint", action="append", default=[], metavar="SHAPE=FOLDER", help="weights of a shape")
     parser.add_argument("--shapes", default=SHAPES, help="of random weights, where there is no --checkpoint")
-    parser.add_argument("--dtype", default="bf16,int8", help="Headway's")
+    parser.add_argument("--dtype", default=",".join(DTYPES), help="Headway's")
     parser.add_argument("--servers", default="", help="only these, by name")
     parser.add_argument("--phases", default=",".join(PHASES), help="any of latency, closed, capacity")
     parser.add_argument("--streams", default="4,16,64", help="of the closed loop; the latency phase is that of one")

@@ -169,10 +169,10 @@ class PromisePolicy:
         """Refuse what can't be on time on an idle machine: for good, unless it is its own deadline that is too near."""
         if self.model.samples < TRUSTED_SAMPLES:
             return None
-        objective, tokens, left = request.objective, request.prompt_tokens, request.uncached
+        objective, tokens = request.objective, request.prompt_tokens
+        left, reads = _prompt_work(request)
         pace = max(1.0, self.model.pace)  # a slow moment makes nothing impossible for good
-        reads = left * (tokens - left / 2)
-        alone_s = min(self.model.predict_s(left, 1, 0, reads) / pace, self.model.prompt_alone_s(left, reads))
+        alone_s = min(self.model.predict_s(left, 1, 0, reads) / pace, self._typical_s(request))
         deadline_s = request.spec.deadline_s
         if deadline_s is not None and now + alone_s > deadline_s:
             message = f"its first token takes {alone_s:.2f} s, and its deadline is in {deadline_s - now:.2f} s"
@@ -343,13 +343,11 @@ class PromisePolicy:
 
     def _typical_s(self, request: Request) -> float:
         """The time that a step with what is left of a prompt, and nothing else, mostly takes."""
-        left = prompt_left(request)
-        return self.model.prompt_alone_s(left, left * (len(request.tokens) - left / 2))
+        return self.model.prompt_alone_s(*_prompt_work(request))
 
     def _whole_s(self, decodes: int, context: int, request: Request) -> float:
         """The time of a step that computes what is left of a prompt, and a token for so many others."""
-        left = prompt_left(request)
-        reads = left * (len(request.tokens) - left / 2)
+        left, reads = _prompt_work(request)
         return self.model.tail_s(decodes + left, decodes + 1, context, reads)
 
     def observe(self, now: float, shape: StepShape, elapsed_s: float) -> None:
@@ -392,6 +390,12 @@ class PromisePolicy:
             "model_coverage": self.model.coverage,
             "model_samples": float(self.model.samples),
         }
+
+
+def _prompt_work(request: Request) -> tuple[int, float]:
+    """What is left of a prompt as one chunk: its tokens, and the positions that they read."""
+    left = prompt_left(request)
+    return left, left * (len(request.tokens) - left / 2)
 
 
 def _can_wait(request: Request, scene: Scene) -> bool:
