@@ -25,8 +25,8 @@ from headway.bench.sender import ReplyError
 from headway.bench.statistics import nearest_rank
 from headway.bench.target import Target
 from headway.engine import native
-from headway.engine.kv_cache import kv_bytes_per_token
 from headway.engine.linear import choose_kernel
+from headway.engine.loaded import kv_bytes_per_token
 from headway.models.source import resolve
 
 NAME = "bench"
@@ -69,7 +69,7 @@ def run(arguments: argparse.Namespace) -> dict[str, float | int | str]:
     limit = {name: max(before[name], after[name]) for name in before}
     drift = {f"{name}_before_over_after": round(before[name] / after[name], 2) for name in before}
     kernel, kv_type = _kernel(arguments.dtype)
-    kv_mb = KV_TOKENS * kv_bytes_per_token(config, config.kv_heads, kv_type) / 1e6
+    kv_mb = KV_TOKENS * kv_bytes_per_token(config, config.kv_heads, kv_type.itemsize) / 1e6
     return {
         "model": arguments.model,
         "dtype": arguments.dtype,

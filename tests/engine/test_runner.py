@@ -11,7 +11,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from headway.engine import loaded
-from headway.engine.kv_cache import available_bytes
+from headway.engine.memory import available_bytes
 from headway.engine.options import EngineOptions, OptionError
 from headway.engine.runner import ModelRunner
 from headway.models.errors import ModelError

@@ -15,9 +15,9 @@ from dataclasses import replace
 import pytest
 
 from headway.engine.executor import WorkerExecutor
+from headway.engine.gloo import RANK_TIMEOUT_S
 from headway.engine.messages import FRAME_BYTES_MAX, Channel, Closed, FromWorker, Progress, Step, ToWorker
 from headway.engine.options import EngineOptions
-from headway.engine.parallel import RANK_TIMEOUT_S
 from headway.models.errors import ModelError
 from headway.models.source import resolve
 from headway.policy.plan import Chunk, Draw, ExecutorLost, StepPlan, StepResult

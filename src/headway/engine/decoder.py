@@ -13,7 +13,7 @@ from headway.engine.attention.interface import StepAttention
 from headway.engine.linear import Linear
 from headway.engine.norm import RmsNorm
 from headway.engine.parallel import Communicator
-from headway.engine.rope import Rotary, Rotation
+from headway.engine.rotation import Rotary, Rotation
 from headway.engine.weights import BlockWeights, DecoderWeights, Shard
 
 Block = BlockWeights[Linear, RmsNorm]
@@ -24,7 +24,7 @@ class Decoder:
 
     def __init__(
         self,
-        weights: DecoderWeights[Linear, RmsNorm],
+        weights: DecoderWeights[Tensor, Linear, RmsNorm],
         shard: Shard,
         communicator: Communicator,
     ) -> None:

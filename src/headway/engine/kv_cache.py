@@ -1,22 +1,14 @@
-"""The paged keys and values, and how many tokens of them fit in memory."""
+"""The paged keys and values, in torch."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from headway.engine.memory import large_pages, touch
-from headway.models.config import ModelConfig
-
-CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
-CGROUP_USAGE = Path("/sys/fs/cgroup/memory.current")
-MEMORY_INFO = Path("/proc/meminfo")
-MEMORY_UNKNOWN_BYTES = 2 << 30
-"""Taken as free where the system doesn't say."""
 
 
 class LayerCache:
@@ -67,21 +59,3 @@ class KvCache:
         """
         if blocks:
             self._values.index_fill_(2, torch.tensor(blocks), 0.0)
-
-
-def kv_bytes_per_token(config: ModelConfig, kv_heads: int, dtype: torch.dtype) -> int:
-    return 2 * config.layers * kv_heads * config.head_dim * dtype.itemsize
-
-
-def available_bytes() -> int:
-    """Memory that this process could still take: the machine's, or its container's if that is less."""
-    available = MEMORY_UNKNOWN_BYTES
-    if MEMORY_INFO.exists():
-        for line in MEMORY_INFO.read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                available = int(line.split()[1]) * 1024
-    if CGROUP_LIMIT.exists() and CGROUP_USAGE.exists():
-        limit = CGROUP_LIMIT.read_text().strip()
-        if limit.isdigit():
-            available = min(available, max(int(limit) - int(CGROUP_USAGE.read_text()), 0))
-    return available

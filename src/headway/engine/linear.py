@@ -12,8 +12,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from headway.engine.norm import RmsNorm
-
 HALF_MAX = 65504.0
 """The largest fp16 number. No weight that anyone trains comes near it; a layer with a larger one stays in fp32."""
 
@@ -31,7 +29,7 @@ class Linear(Protocol):
 
 
 class Kernel(ABC):
-    """A way to store and multiply weights: a ``Packing`` for the decoder in torch.
+    """A way to store and multiply weights.
 
     ``compute`` is the type of what goes in and comes out, ``storage`` that of tables that are only looked up in.
     """
@@ -39,17 +37,10 @@ class Kernel(ABC):
     name: str
     compute: torch.dtype
     storage: torch.dtype
-    pairs_up = True
 
     @abstractmethod
     def pack(self, weight: Tensor, bias: Tensor | None) -> Linear:
         """``weight``: [outputs, inputs] in any float type. It may be kept, so it is not to be written afterwards."""
-
-    def pack_gated(self, weight: Tensor, bias: Tensor | None) -> Linear:
-        return self.pack(weight, bias)
-
-    def norm(self, weight: Tensor, epsilon: float) -> RmsNorm:
-        return RmsNorm(weight, epsilon, self.compute)
 
 
 class PlainLinear:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
-from headway.engine.kv_cache import available_bytes
+from headway.engine.memory import available_bytes
 from headway.engine.options import EngineOptions
+from headway.models.config import ModelConfig
 from headway.models.errors import ModelError
 from headway.models.source import ModelSource
 from headway.policy.plan import Chunk
@@ -31,10 +33,10 @@ class LoadedModel(Protocol):
     @property
     def threads(self) -> int: ...
 
-    def forward(self, chunks: Sequence[Chunk]) -> Tensor:
-        """Logits (fp32, [draws, vocabulary]) after each chunk that has a draw, in order; the same on every rank.
+    def forward(self, chunks: Sequence[Chunk]) -> NDArray[np.float32]:
+        """Logits ([draws, vocabulary]) after each chunk that has a draw, in order; the same on every rank.
 
-        The cache holds all tokens' keys and values afterwards. The tensor is valid until the next call.
+        The cache holds all tokens' keys and values afterwards. The array is valid until the next call.
         """
         ...
 
@@ -47,6 +49,10 @@ def check_fits(source: ModelSource, weight_bytes: int) -> None:
             f"{source.name}: the weights take {weight_bytes / 1e9:.1f} GB, only {available / 1e9:.1f} GB of memory "
             "are free"
         )
+
+
+def kv_bytes_per_token(config: ModelConfig, kv_heads: int, number_bytes: int) -> int:
+    return 2 * config.layers * kv_heads * config.head_dim * number_bytes
 
 
 def kv_blocks(source: ModelSource, options: EngineOptions, bytes_per_token: int, ranks: int = 1) -> int:

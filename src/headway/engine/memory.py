@@ -1,4 +1,4 @@
-"""Memory in large pages, where the system has them.
+"""Memory: how much is left, and large pages of it, where the system has them.
 
 What a step reads lies all over: with small pages, finding it takes time beside reading it, most of all in a virtual
 machine, where each look-up is two.
@@ -13,6 +13,7 @@ import mmap
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,12 @@ TOUCH_S = 0.5
 """How long the start may be held up by touching memory."""
 MADV_POPULATE_WRITE = 23
 """Of Linux 5.14 and later; Python has no name for it."""
+
+CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
+CGROUP_USAGE = Path("/sys/fs/cgroup/memory.current")
+MEMORY_INFO = Path("/proc/meminfo")
+MEMORY_UNKNOWN_BYTES = 2 << 30
+"""Taken as free where the system doesn't say."""
 
 Bytes = NDArray[np.uint8]
 
@@ -86,3 +93,17 @@ def touch(memory: Bytes, threads: int) -> None:
     go()
     for thread in team:
         thread.join()
+
+
+def available_bytes() -> int:
+    """Memory that this process could still take: the machine's, or its container's if that is less."""
+    available = MEMORY_UNKNOWN_BYTES
+    if MEMORY_INFO.exists():
+        for line in MEMORY_INFO.read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                available = int(line.split()[1]) * 1024
+    if CGROUP_LIMIT.exists() and CGROUP_USAGE.exists():
+        limit = CGROUP_LIMIT.read_text().strip()
+        if limit.isdigit():
+            available = min(available, max(int(limit) - int(CGROUP_USAGE.read_text()), 0))
+    return available

@@ -9,17 +9,15 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
+from ml_dtypes import bfloat16
 from numpy.typing import NDArray
-from torch import Tensor
 
 from headway.engine import native
-from headway.engine.kv_cache import kv_bytes_per_token
-from headway.engine.loaded import Progress, check_fits, kv_blocks
+from headway.engine.loaded import Progress, check_fits, kv_blocks, kv_bytes_per_token
 from headway.engine.memory import Arena, large_pages, touch
 from headway.engine.options import EngineOptions
 from headway.engine.rope import frequencies
-from headway.engine.weights import DecoderWeights, Shard, Tensors, load_weights
+from headway.engine.weights import DecoderWeights, Shard, Tensors, Weight, load_weights
 from headway.models.source import ModelSource
 from headway.policy.plan import Chunk
 
@@ -29,6 +27,7 @@ ROWS_MAX = 1024
 LANE = 16
 """Positions of the cache that the kernels read together: a block has a multiple of them."""
 
+Bits = NDArray[np.uint16]
 Floats = NDArray[np.float32]
 
 
@@ -36,24 +35,25 @@ class NativePacking:
     """Weights for the compiled kernels: bf16, or 8-bit with a scale for each output."""
 
     pairs_up = False
-    storage = torch.bfloat16
 
     def __init__(self, pool: Any, *, int8: bool) -> None:
         self._pool = pool
         self._int8 = int8
         self._arena = Arena()
 
-    def pack(self, weight: Tensor, bias: Tensor | None) -> native.PackedLinear:
-        numbers = None if bias is None else bias.float().numpy()
+    def table(self, weight: Weight) -> Bits:
+        return _bits(weight)
+
+    def pack(self, weight: Weight, bias: Weight | None) -> native.PackedLinear:
+        numbers = None if bias is None else bias.astype(np.float32)
         return native.pack(_bits(weight), int8=self._int8, pool=self._pool, bias=numbers, arena=self._arena)
 
-    def pack_gated(self, weight: Tensor, bias: Tensor | None) -> native.PackedLinear:
+    def pack_gated(self, weight: Weight, bias: Weight | None) -> native.PackedLinear:
         """Sixteen outputs of the gate, then the sixteen that they gate: the kernel has both at hand at once."""
         return self.pack(_interleaved(weight), None if bias is None else _interleaved(bias))
 
-    def norm(self, weight: Tensor, _epsilon: float) -> Floats:
-        values: Floats = weight.contiguous().numpy()
-        return values
+    def norm(self, weight: Weight, _epsilon: float) -> Floats:
+        return weight.astype(np.float32)
 
 
 class NativeModel:
@@ -67,7 +67,7 @@ class NativeModel:
         packing = NativePacking(pool, int8=int8)
         weights = load_weights(tensors, Shard(config), packing, lambda share: tell("loading weights", share))
         tell("reserving the KV cache", None)
-        bytes_per_token = kv_bytes_per_token(config, config.kv_heads, torch.bfloat16)
+        bytes_per_token = kv_bytes_per_token(config, config.kv_heads, np.dtype(bfloat16).itemsize)
         self.kv_blocks = kv_blocks(source, options, bytes_per_token)
         kernels = native.choose()
         self._kept = _Kept(weights, source, self.kv_blocks, options.block_size, self.threads)
@@ -77,14 +77,14 @@ class NativeModel:
         self._logits: Floats = np.empty((0, self._vocabulary), dtype=np.float32)
         self.kernels = f"{'int8' if int8 else 'bf16'} weights ({kernels} kernels)"
 
-    def forward(self, chunks: Sequence[Chunk]) -> Tensor:
+    def forward(self, chunks: Sequence[Chunk]) -> Floats:
         drawing = sum(chunk.draw is not None for chunk in chunks)
         if drawing > len(self._logits):
             self._logits = np.empty((drawing, self._vocabulary), dtype=np.float32)
         drawn = 0
         for batch in _batches(chunks):
             drawn += self._run(batch, self._logits[drawn:])
-        return torch.from_numpy(self._logits[:drawn])
+        return self._logits[:drawn]
 
     def _run(self, batch: Sequence[Chunk], logits: Floats) -> int:
         """Logits of the chunks that have a draw become the first rows of ``logits``; how many they are."""
@@ -105,7 +105,7 @@ class _Kept:
 
     def __init__(
         self,
-        weights: DecoderWeights[native.PackedLinear, Floats],
+        weights: DecoderWeights[Bits, native.PackedLinear, Floats],
         source: ModelSource,
         blocks: int,
         block_size: int,
@@ -116,9 +116,8 @@ class _Kept:
         self._blocks, self._final_norm, self._head = weights.blocks, weights.final_norm, weights.head
         self._config = config
         self._block_size = block_size
-        angles, self._rotation_scale = frequencies(config.rope, config.head_dim)
-        self._frequencies: Floats = angles.contiguous().numpy()
-        self._embedding = None if config.tied_embeddings else _bits(weights.embedding)
+        self._frequencies, self._rotation_scale = frequencies(config.rope, config.head_dim)
+        self._embedding = None if config.tied_embeddings else weights.embedding
         # A block's memory lies together, all layers of it, so that a new block comes upon one new page of memory. Layer
         # by layer it would be one for each layer's keys and values, all in the same step.
         shape = (blocks, config.layers, 2, config.kv_heads * block_size * config.head_dim)
@@ -186,17 +185,16 @@ def _batches(chunks: Sequence[Chunk]) -> Iterator[list[Chunk]]:
     yield batch
 
 
-def _bits(weight: Tensor) -> NDArray[np.uint16]:
+def _bits(weight: Weight) -> Bits:
     """The bits of a matrix in bf16."""
-    bits: NDArray[np.uint16] = weight.bfloat16().contiguous().view(torch.uint16).numpy()
+    bits: Bits = np.ascontiguousarray(weight.astype(bfloat16, copy=False)).view(np.uint16)
     return bits
 
 
-def _interleaved(both: Tensor) -> Tensor:
+def _interleaved(both: Weight) -> Weight:
     half = both.shape[0] // 2
-    padding = -half % HALF_PANEL
-    parts = [
-        torch.nn.functional.pad(part.T, (0, padding)).T if padding else part for part in (both[:half], both[half:])
-    ]
-    folded = [part.reshape(-1, HALF_PANEL, *part.shape[1:]) for part in parts]
-    return torch.stack(folded, dim=1).reshape(-1, *both.shape[1:])
+    panels = -(-half // HALF_PANEL)
+    padded = np.zeros((2, panels * HALF_PANEL, *both.shape[1:]), both.dtype)
+    padded[:, :half] = both.reshape(2, half, *both.shape[1:])
+    folded = padded.reshape(2, panels, HALF_PANEL, *both.shape[1:])
+    return folded.swapaxes(0, 1).reshape(-1, *both.shape[1:])

@@ -8,16 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-import torch
-import torch.distributed as dist
-from torch import Tensor
-from torch._C._distributed_c10d import FileStore
-
-RANK_TIMEOUT_S = 120.0
-"""How long a rank waits for the others before it gives up, and with it the worker."""
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Communicator(Protocol):
@@ -51,23 +45,6 @@ class Alone:
         return values
 
 
-class Gloo:
-    """Ranks in processes of one machine, over gloo. Made by ``connect``."""
-
-    def __init__(self, rank: int, size: int) -> None:
-        self.rank = rank
-        self.size = size
-
-    def sum(self, values: Tensor) -> Tensor:
-        dist.all_reduce(values)
-        return values
-
-    def gather(self, values: Tensor) -> Tensor:
-        parts = [torch.empty_like(values) for _ in range(self.size)]
-        dist.all_gather(parts, values.contiguous())
-        return torch.cat(parts, dim=-1)
-
-
 @contextmanager
 def connect(rank: int, size: int, rendezvous: str) -> Iterator[Communicator]:
     """A rank's communicator, as long as the context lasts. A single rank needs no rendezvous.
@@ -79,9 +56,7 @@ def connect(rank: int, size: int, rendezvous: str) -> Iterator[Communicator]:
     if size == 1:
         yield Alone()
         return
-    store = FileStore(rendezvous, size)
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=timedelta(seconds=RANK_TIMEOUT_S))
-    try:
-        yield Gloo(rank, size)
-    finally:
-        dist.destroy_process_group()
+    from headway.engine.gloo import meet  # here, since a single rank does without torch
+
+    with meet(rank, size, rendezvous) as communicator:
+        yield communicator

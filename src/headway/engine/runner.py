@@ -1,4 +1,4 @@
-"""A ``StepPlan`` becomes tensors, one forward pass and drawn tokens.
+"""A ``StepPlan`` becomes one forward pass and drawn tokens.
 
 The runner keeps weights and the KV cache and nothing about requests: any plan that follows from the cache's content
 can be run at any time.
@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import time
 
-import torch
-
 from headway.engine import native
 from headway.engine.loaded import LoadedModel, Progress
 from headway.engine.native_model import LANE, NativeModel
 from headway.engine.options import EngineOptions
 from headway.engine.parallel import Alone, Communicator
 from headway.engine.sampling import draw
-from headway.engine.torch_model import TorchModel
 from headway.engine.weights import CheckpointTensors, RandomTensors
 from headway.models.errors import ModelError
 from headway.models.source import ModelSource
@@ -38,12 +35,9 @@ class ModelRunner:
         progress: Progress | None = None,
     ) -> None:
         tell: Progress = progress or (lambda _text, _share: None)
-        if options.threads is not None:
-            torch.set_num_threads(options.threads)
         config = source.config
         communicator = communicator or Alone()
-        with torch.inference_mode():
-            self._model = _load(source, options, communicator, tell)
+        self._model = _load(source, options, communicator, tell)
         self._is_first = communicator.rank == 0
         self.info = ExecutorInfo(
             block_size=options.block_size,
@@ -56,7 +50,6 @@ class ModelRunner:
             ),
         )
 
-    @torch.inference_mode()
     def run(self, plan: StepPlan) -> StepResult:
         """Run one step. Every rank runs every plan; only the first rank's result has tokens in it."""
         started = time.perf_counter()
@@ -100,6 +93,8 @@ def _load(source: ModelSource, options: EngineOptions, communicator: Communicato
         raise ModelError(f"--dtype int8 needs the compiled kernels: {reason}")
     if reason == native.why_not():  # not what was asked for, but what is missing here
         tell(reason, None)
+    from headway.engine.torch_model import TorchModel  # here, since torch takes long to import, and much memory
+
     return TorchModel(source, tensors, options, communicator, tell)
 
 

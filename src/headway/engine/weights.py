@@ -1,7 +1,6 @@
 """Weights from a checkpoint (or invented ones) to packed linear layers, one rank's slice of each.
 
-Only safetensors are read, through a memory map; ``headway.models.checkpoint`` has checked them against the
-configuration before.
+Only safetensors are read; ``headway.models.checkpoint`` has checked them against the configuration before.
 """
 
 from __future__ import annotations
@@ -15,11 +14,11 @@ from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 from zlib import crc32
 
-import torch
+import numpy as np
+from ml_dtypes import bfloat16
+from numpy.typing import NDArray
 from safetensors import safe_open
-from torch import Tensor
 
-from headway.engine.rope import pair_up
 from headway.models.checkpoint import read_tensors
 from headway.models.config import ModelConfig
 from headway.models.errors import ModelError
@@ -30,37 +29,40 @@ RANDOM_DEVIATION = 0.02
 
 EVERYTHING = slice(None)
 
+Weight = NDArray[Any]
+"""In bf16 (``ml_dtypes.bfloat16``), fp16 or fp32."""
 
+Table = TypeVar("Table")
 Linear = TypeVar("Linear")
 Norm = TypeVar("Norm")
+TableMade = TypeVar("TableMade", covariant=True)
 LinearMade = TypeVar("LinearMade", covariant=True)
 NormMade = TypeVar("NormMade", covariant=True)
 
 
-class Packing(Protocol[LinearMade, NormMade]):
+class Packing(Protocol[TableMade, LinearMade, NormMade]):
     """What a kind of kernels makes of weights, once, when they are loaded. All weights may be kept, so they are not
     written afterwards."""
 
     @property
-    def storage(self) -> torch.dtype:
-        """The type of tables that are only looked up in."""
-        ...
-
-    @property
     def pairs_up(self) -> bool:
-        """Whether the two dimensions that rotary positions turn are to lie side by side (``rope.pair_up``)."""
+        """Whether the two dimensions that rotary positions turn are to lie side by side (``pair_up``)."""
         ...
 
-    def pack(self, weight: Tensor, bias: Tensor | None) -> LinearMade:
-        """``weight``: [outputs, inputs] in any float type."""
+    def table(self, weight: Weight) -> TableMade:
+        """``weight``: [rows, size], whose rows are only looked up."""
         ...
 
-    def pack_gated(self, weight: Tensor, bias: Tensor | None) -> LinearMade:
+    def pack(self, weight: Weight, bias: Weight | None) -> LinearMade:
+        """``weight``: [outputs, inputs]."""
+        ...
+
+    def pack_gated(self, weight: Weight, bias: Weight | None) -> LinearMade:
         """The same, of a gate's outputs and as many that it gates, one after the other."""
         ...
 
-    def norm(self, weight: Tensor, epsilon: float) -> NormMade:
-        """``weight``: fp32, [size]."""
+    def norm(self, weight: Weight, epsilon: float) -> NormMade:
+        """``weight``: [size]."""
         ...
 
 
@@ -79,10 +81,10 @@ class BlockWeights(Generic[Linear, Norm]):
 
 
 @dataclass(frozen=True, slots=True)
-class DecoderWeights(Generic[Linear, Norm]):
+class DecoderWeights(Generic[Table, Linear, Norm]):
     """``head`` gives this rank's share of the vocabulary, all ranks the same number of rows, the last ones padded."""
 
-    embedding: Tensor
+    embedding: Table
     blocks: tuple[BlockWeights[Linear, Norm], ...]
     final_norm: Norm
     head: Linear
@@ -140,8 +142,8 @@ class Shard:
 class Tensors(Protocol):
     """Where weights come from."""
 
-    def read(self, name: str, rows: slice = EVERYTHING, columns: slice = EVERYTHING) -> Tensor:
-        """A tensor or part of it (``columns`` for matrices only). Not to be written: it may be a view of a file."""
+    def read(self, name: str, rows: slice = EVERYTHING, columns: slice = EVERYTHING) -> Weight:
+        """A tensor or part of it (``columns`` for matrices only). Not to be written: it may be a view."""
         ...
 
 
@@ -151,15 +153,15 @@ class CheckpointTensors:
     def __init__(self, directory: Path, config: ModelConfig) -> None:
         self._entries = read_tensors(directory, config)
         self._files: dict[Path, Any] = {
-            file: safe_open(file, framework="pt") for file in {entry.file for entry in self._entries.values()}
+            file: safe_open(file, framework="np") for file in {entry.file for entry in self._entries.values()}
         }
 
-    def read(self, name: str, rows: slice = EVERYTHING, columns: slice = EVERYTHING) -> Tensor:
+    def read(self, name: str, rows: slice = EVERYTHING, columns: slice = EVERYTHING) -> Weight:
         file = self._files[self._entries[name].file]
         if rows == EVERYTHING and columns == EVERYTHING:
-            tensor: Tensor = file.get_tensor(name)
+            tensor: Weight = file.get_tensor(name)
             return tensor
-        part: Tensor = file.get_slice(name)[rows] if columns == EVERYTHING else file.get_slice(name)[rows, columns]
+        part: Weight = file.get_slice(name)[rows] if columns == EVERYTHING else file.get_slice(name)[rows, columns]
         return part
 
 
@@ -170,13 +172,19 @@ class RandomTensors:
         self._shapes = expected_tensors(config)
         self._seed = seed
 
-    def read(self, name: str, rows: slice = EVERYTHING, columns: slice = EVERYTHING) -> Tensor:
+    def read(self, name: str, rows: slice = EVERYTHING, columns: slice = EVERYTHING) -> Weight:
         shape = self._shapes[name]
         if name.endswith("norm.weight"):
-            return torch.ones(shape, dtype=torch.bfloat16)
-        generator = torch.Generator().manual_seed(crc32(name.encode(), self._seed))
-        noise = torch.randn(shape, generator=generator).mul_(RANDOM_DEVIATION).to(torch.bfloat16)
+            return np.ones(shape, dtype=bfloat16)
+        generator = np.random.default_rng(crc32(name.encode(), self._seed))
+        noise = (generator.standard_normal(shape, np.float32) * np.float32(RANDOM_DEVIATION)).astype(bfloat16)
         return noise[rows] if columns == EVERYTHING else noise[rows, columns]
+
+
+def pair_up(weight: Weight, head_dim: int) -> Weight:
+    """``weight`` ([heads * head_dim, ...]), the two dimensions that rotary positions turn together side by side."""
+    halves = weight.reshape(-1, 2, head_dim // 2, *weight.shape[1:])
+    return halves.swapaxes(1, 2).reshape(weight.shape)
 
 
 def return_freed_memory() -> None:
@@ -187,8 +195,11 @@ def return_freed_memory() -> None:
 
 
 def load_weights(
-    tensors: Tensors, shard: Shard, packing: Packing[Linear, Norm], progress: Callable[[float], None] | None = None
-) -> DecoderWeights[Linear, Norm]:
+    tensors: Tensors,
+    shard: Shard,
+    packing: Packing[Table, Linear, Norm],
+    progress: Callable[[float], None] | None = None,
+) -> DecoderWeights[Table, Linear, Norm]:
     """Read, cut and pack everything, block by block. ``progress`` is told the share done."""
     config = shard.config
     blocks = []
@@ -198,17 +209,18 @@ def load_weights(
         if progress is not None:
             progress((layer + 1) / (config.layers + 1))
     reader = _Reader(tensors, "", packing, config)
-    embedding = tensors.read(EMBEDDING).to(packing.storage, copy=True)
-    head = embedding[shard.vocabulary] if config.tied_embeddings else tensors.read(HEAD, shard.vocabulary)
-    padding = shard.vocabulary.stop - shard.vocabulary.start - head.shape[0]
-    if padding:
-        head = torch.cat((head, head.new_zeros(padding, head.shape[1])))
-    packed_head = packing.pack(head, None)
+    embedding = tensors.read(EMBEDDING)
+    wanted = shard.vocabulary
+    rows = slice(min(wanted.start, config.vocab_size), min(wanted.stop, config.vocab_size))
+    head = embedding[rows] if config.tied_embeddings else tensors.read(HEAD, rows)
+    head = np.pad(head, ((0, wanted.stop - wanted.start - len(head)), (0, 0))) if wanted != rows else head
+    table, packed_head = packing.table(embedding), packing.pack(head, None)
+    del embedding, head
     return_freed_memory()
-    return DecoderWeights(embedding, tuple(blocks), reader.norm(FINAL_NORM), packed_head)
+    return DecoderWeights(table, tuple(blocks), reader.norm(FINAL_NORM), packed_head)
 
 
-def _load_block(reader: _Reader[Linear, Norm], shard: Shard) -> BlockWeights[Linear, Norm]:
+def _load_block(reader: _Reader[Table, Linear, Norm], shard: Shard) -> BlockWeights[Linear, Norm]:
     config, intermediate = shard.config, shard.intermediate
     qkv = (
         _Part("self_attn.q_proj", shard.query, True),
@@ -240,30 +252,32 @@ class _Part:
     turns: bool = False
 
 
-class _Reader(Generic[Linear, Norm]):
+class _Reader(Generic[Table, Linear, Norm]):
     """Reads the tensors of one block, by the names they have within it."""
 
-    def __init__(self, tensors: Tensors, prefix: str, packing: Packing[Linear, Norm], config: ModelConfig) -> None:
+    def __init__(
+        self, tensors: Tensors, prefix: str, packing: Packing[Table, Linear, Norm], config: ModelConfig
+    ) -> None:
         self.packing = packing
         self._tensors = tensors
         self._prefix = prefix
         self._config = config
 
     def norm(self, name: str, *, turns: bool = False) -> Norm:
-        return self.packing.norm(self._read(name, turns=turns).float(), self._config.norm_epsilon)
+        return self.packing.norm(self._read(name, turns=turns), self._config.norm_epsilon)
 
-    def side_by_side(self, parts: tuple[_Part, ...], *, biased: bool) -> tuple[Tensor, Tensor | None]:
+    def side_by_side(self, parts: tuple[_Part, ...], *, biased: bool) -> tuple[Weight, Weight | None]:
         """Weight and bias of one layer out of several that read the same input, cut by output."""
 
-        def joined(kind: str) -> Tensor:
-            return torch.cat([self._read(f"{part.name}.{kind}", part.rows, turns=part.turns) for part in parts])
+        def joined(kind: str) -> Weight:
+            return np.concatenate([self._read(f"{part.name}.{kind}", part.rows, turns=part.turns) for part in parts])
 
         return joined("weight"), joined("bias") if biased else None
 
-    def summed(self, name: str, columns: slice, *, biased: bool) -> tuple[Tensor, Tensor | None]:
+    def summed(self, name: str, columns: slice, *, biased: bool) -> tuple[Weight, Weight | None]:
         """Those of a layer cut by input: its outputs are a sum over ranks."""
         return self._read(f"{name}.weight", columns=columns), self._read(f"{name}.bias") if biased else None
 
-    def _read(self, name: str, rows: slice = EVERYTHING, columns: slice = EVERYTHING, *, turns: bool = False) -> Tensor:
+    def _read(self, name: str, rows: slice = EVERYTHING, columns: slice = EVERYTHING, *, turns: bool = False) -> Weight:
         tensor = self._tensors.read(self._prefix + name, rows, columns)
         return pair_up(tensor, self._config.head_dim) if turns and self.packing.pairs_up else tensor

@@ -29,7 +29,7 @@ def _serve(channel: Channel) -> None:
     load = channel.receive()
     assert isinstance(load, Load), load
     channel.send(Progress("starting the engine"))
-    from headway.engine.parallel import connect  # here, since torch takes seconds to import
+    from headway.engine.parallel import connect  # here, since numpy, or even torch, takes long to import
     from headway.engine.runner import ModelRunner
 
     try:

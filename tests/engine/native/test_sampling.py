@@ -10,9 +10,8 @@ import pytest
 import torch
 
 from headway.engine import native
+from headway.engine.distribution import distribution
 from headway.engine.native import Rule
-from headway.engine.sampling import distribution
-from headway.policy.sampling import SamplingParams
 from tests.engine.native.cases import Array
 
 CLOSE = 1e-6
@@ -29,19 +28,16 @@ def logits_for(random: np.random.Generator, rows: int, vocabulary: int) -> Array
     return np.where(forbidden, -math.inf, logits).astype(np.float32)
 
 
-def params_for(random: np.random.Generator, vocabulary: int) -> SamplingParams:
-    given: dict[str, Any] = {"temperature": float(random.choice([0.1, 0.7, 1.0, 2.0]))}
-    if random.random() < 0.5:
-        given["top_k"] = int(random.choice([1, 2, 5, 40, vocabulary // 2 + 1, vocabulary, vocabulary + 5]))
-    if random.random() < 0.5:
-        given["top_p"] = float(random.choice([1e-9, 0.1, 0.5, 0.9, 0.999]))
-    if random.random() < 0.3:
-        given["min_p"] = float(random.choice([0.01, 0.2, 1.0]))
-    return SamplingParams(**given)
-
-
-def rule_for(params: SamplingParams, number: float, vocabulary: int) -> Rule:
-    return Rule(params.temperature, params.top_k or vocabulary, params.top_p, params.min_p, number)
+def rule_for(random: np.random.Generator, vocabulary: int) -> Rule:
+    some_k = int(random.choice([1, 2, 5, 40, vocabulary // 2 + 1, vocabulary, vocabulary + 5]))
+    some_p, some_min = float(random.choice([1e-9, 0.1, 0.5, 0.9, 0.999])), float(random.choice([0.01, 0.2, 1.0]))
+    return Rule(
+        temperature=float(random.choice([0.1, 0.7, 1.0, 2.0])),
+        top_k=some_k if random.random() < 0.5 else vocabulary,
+        top_p=some_p if random.random() < 0.5 else 1.0,
+        min_p=some_min if random.random() < 0.3 else 0.0,
+        number=0.0 if random.random() < 0.1 else random.random(),
+    )
 
 
 def may_be(token: int, probs: Array, whole: Array, number: float) -> bool:
@@ -63,42 +59,43 @@ def may_be(token: int, probs: Array, whole: Array, number: float) -> bool:
 def test_the_same_tokens_as_torch(kernels: str, random: np.random.Generator, vocabulary: int) -> None:
     rows = 200
     logits = logits_for(random, rows, vocabulary)
-    params = [params_for(random, vocabulary) for _ in range(rows)]
-    numbers = np.where(random.random(rows) < 0.1, 0.0, random.random(rows)).tolist()
-    rules = [rule_for(each, number, vocabulary) for each, number in zip(params, numbers, strict=True)]
+    rules = [rule_for(random, vocabulary) for _ in range(rows)]
     tokens = native.sample(logits, rules, kernels=kernels)
-    probs = distribution(torch.from_numpy(logits), params).double().numpy()
-    unfiltered = [SamplingParams(temperature=each.temperature) for each in params]
+    probs = distribution(torch.from_numpy(logits), rules).double().numpy()
+    unfiltered = [Rule(rule.temperature, vocabulary, 1.0, 0.0, rule.number) for rule in rules]
     whole = distribution(torch.from_numpy(logits), unfiltered).double().numpy()
     cumulative = probs.cumsum(axis=1)
     expected = [
-        int(np.searchsorted(mass, mass[-1] * number, side="right"))
-        for mass, number in zip(cumulative, numbers, strict=True)
+        int(np.searchsorted(mass, mass[-1] * rule.number, side="right"))
+        for mass, rule in zip(cumulative, rules, strict=True)
     ]
     other = [row for row in range(rows) if tokens[row] != expected[row]]
     for row in other:
         token = tokens[row]
         assert token is not None
-        assert may_be(token, probs[row], whole[row], numbers[row]), (params[row], token, expected[row])
+        assert may_be(token, probs[row], whole[row], rules[row].number), (rules[row], token, expected[row])
     assert len(other) <= 2
 
 
 def test_a_large_vocabulary(kernels: str, random: np.random.Generator) -> None:
     """Flat rows have all their tokens above the last bound, peaked ones few above the first."""
     vocabulary = 49_152
-    params = [
-        SamplingParams(temperature=temperature, **given)
+    rules = [
+        Rule(temperature, top_k, top_p, min_p, random.random())
         for temperature in (0.05, 1.0, 100.0)
-        for given in ({}, {"top_k": 50}, {"top_p": 0.95}, {"top_k": 20_000, "top_p": 0.9, "min_p": 0.01})
+        for top_k, top_p, min_p in (
+            (vocabulary, 1.0, 0.0),
+            (50, 1.0, 0.0),
+            (vocabulary, 0.95, 0.0),
+            (20_000, 0.9, 0.01),
+        )
     ]
-    logits = random.standard_normal((len(params), vocabulary)).astype(np.float32)
-    numbers = random.random(len(params)).tolist()
-    rules = [rule_for(each, number, vocabulary) for each, number in zip(params, numbers, strict=True)]
-    probs = distribution(torch.from_numpy(logits), params).double().numpy()
+    logits = random.standard_normal((len(rules), vocabulary)).astype(np.float32)
+    probs = distribution(torch.from_numpy(logits), rules).double().numpy()
     for row, token in enumerate(native.sample(logits, rules, kernels=kernels)):
         assert token is not None
         mass = probs[row].cumsum()
-        assert abs(mass[token] / mass[-1] - numbers[row]) <= probs[row, token] / mass[-1] + 1e-5, params[row]
+        assert abs(mass[token] / mass[-1] - rules[row].number) <= probs[row, token] / mass[-1] + 1e-5, rules[row]
         assert probs[row, token] > 0
 
 
