@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "bind.h"
+#include "pool.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -39,11 +40,26 @@ void rotate(const std::string& name, Address mixed, int heads, Address query_nor
                              at<bf16>(queries));
 }
 
+// body(row, thread) for each row, on all threads of the pool if there is one.
+template <class Body>
+void each_row(Pool* pool, int rows, Body&& body) {
+  if (pool == nullptr) {
+    for (int row = 0; row < rows; ++row) body(row, 0);
+    return;
+  }
+  pool->run([&](Worker& worker) {
+    worker.share(rows, 1, [&](int first, int last) {
+      for (int row = first; row < last; ++row) body(row, worker.index());
+    });
+  });
+}
+
 // One index for each of `rows` rows, `stride` floats apart.
-std::vector<int> largest(const std::string& name, Address values, std::ptrdiff_t stride, int rows, int count) {
+std::vector<int> largest(const std::string& name, Pool* pool, Address values, std::ptrdiff_t stride, int rows,
+                         int count) {
   const Kernels& kernels = kernels_named(name);
   std::vector<int> found(rows);
-  for (int row = 0; row < rows; ++row) found[row] = kernels.largest(at<const float>(values) + row * stride, count);
+  each_row(pool, rows, [&](int row, int) { found[row] = kernels.largest(at<const float>(values) + row * stride, count); });
   return found;
 }
 
@@ -51,15 +67,17 @@ std::vector<int> largest(const std::string& name, Address values, std::ptrdiff_t
 using Rule = std::tuple<float, int, double, float, double>;
 
 // One token for each of the rules, whose rows are `stride` floats apart.
-std::vector<int> sample(const std::string& name, Address logits, std::ptrdiff_t stride, int count,
+std::vector<int> sample(const std::string& name, Pool* pool, Address logits, std::ptrdiff_t stride, int count,
                         const std::vector<Rule>& rules) {
   const Kernels& kernels = kernels_named(name);
-  std::vector<float> scratch(2 * std::size_t(count));
-  std::vector<int> tokens;
-  for (const auto& [temperature, top_k, top_p, min_p, number] : rules) {
-    const float* const row = at<const float>(logits) + std::ptrdiff_t(tokens.size()) * stride;
-    tokens.push_back(kernels.sample(row, count, {temperature, top_k, top_p, min_p}, number, scratch.data()));
-  }
+  const std::size_t room = 2 * std::size_t(count);
+  std::vector<float> scratch(room * (pool == nullptr ? 1 : pool->threads()));
+  std::vector<int> tokens(rules.size());
+  each_row(pool, int(rules.size()), [&](int row, int thread) {
+    const auto& [temperature, top_k, top_p, min_p, number] = rules[row];
+    tokens[row] = kernels.sample(at<const float>(logits) + row * stride, count, {temperature, top_k, top_p, min_p},
+                                 number, &scratch[room * thread]);
+  });
   return tokens;
 }
 
@@ -72,8 +90,9 @@ void bind_rows(nb::module_& module) {
   module.def("convert", &convert, nb::kw_only(), "kernels"_a, "int8"_a, "x"_a, "size"_a, "out"_a, "scale"_a, free);
   module.def("rotate", &rotate, nb::kw_only(), "kernels"_a, "mixed"_a, "heads"_a, "query_norm"_a, "key_norm"_a,
              "epsilon"_a, "cosines"_a, "sines"_a, "scale"_a, "cache"_a, "block"_a, "slot"_a, "queries"_a, free);
-  module.def("largest", &largest, nb::kw_only(), "kernels"_a, "values"_a, "stride"_a, "rows"_a, "count"_a, free);
-  module.def("sample", &sample, nb::kw_only(), "kernels"_a, "logits"_a, "stride"_a, "count"_a, "rules"_a, free);
+  module.def("largest", &largest, nb::kw_only(), "kernels"_a, "pool"_a.none(), "values"_a, "stride"_a, "rows"_a, "count"_a, free);
+  module.def("sample", &sample, nb::kw_only(), "kernels"_a, "pool"_a.none(), "logits"_a, "stride"_a, "count"_a,
+             "rules"_a, free);
 }
 
 }  // namespace headway

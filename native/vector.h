@@ -134,6 +134,22 @@ inline bool any(Ints truths) {
 #endif
 }
 
+// Writes the numbers of which it is true side by side, and returns how many. WIDTH numbers may be overwritten.
+inline int store_those(Ints truths, float* out, Floats values) {
+#if defined(__AVX512BF16__)
+  const __mmask16 mask = _mm512_movepi32_mask((__m512i)truths);
+  store(out, (Floats)_mm512_maskz_compress_ps(mask, (__m512)values));
+  return __builtin_popcount(mask);
+#else
+  int found = 0;
+  for (int index = 0; index < WIDTH; ++index) {
+    out[found] = values[index];
+    found -= truths[index];
+  }
+  return found;
+#endif
+}
+
 // The magnitudes' bits, which order numbers as they are, infinity above them and NaN on top.
 inline Ints magnitude_bits(Floats values) { return (Ints)values & 0x7fffffff; }
 

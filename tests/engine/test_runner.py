@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +12,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
-from headway.engine import loaded
+from headway.engine import loaded, native
 from headway.engine.memory import available_bytes
 from headway.engine.options import EngineOptions, OptionError
 from headway.engine.runner import ModelRunner
@@ -162,3 +164,28 @@ def test_blocks_of_a_failed_request_are_clean_for_the_next(poisoned: ModelRunner
 def test_options_are_checked(values: dict[str, object], named: str) -> None:
     with pytest.raises(OptionError, match=named):
         replace(EngineOptions(), **values)  # type: ignore[arg-type]
+
+
+WITHOUT_TORCH = """
+import sys
+from headway.engine.options import EngineOptions
+from headway.engine.runner import ModelRunner
+from headway.models.source import resolve
+from headway.policy.plan import Chunk, Draw, StepPlan
+from headway.policy.sampling import SamplingParams
+
+runner = ModelRunner(resolve(None), EngineOptions(dtype="int8", kv_tokens=256))
+everything = SamplingParams(
+    top_k=9, top_p=0.9, min_p=0.01, presence_penalty=0.1, repetition_penalty=1.1, logit_bias=((3, 1.0),), logprobs=4,
+    min_tokens=2, stop_token_ids=(1,),
+)
+runner.run(StepPlan(0, (Chunk("r", 0, (5, 6, 7), (0,), Draw(everything, 0, 3, (5, 6, 7))),)))
+print("torch" in sys.modules)
+"""
+
+
+@pytest.mark.skipif(native.why_not() is not None, reason="there are no compiled kernels")
+def test_compiled_kernels_do_without_torch() -> None:
+    """To import torch took two thirds of what a small server needs beside its weights, and half of its start."""
+    done = subprocess.run([sys.executable, "-c", WITHOUT_TORCH], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False"]

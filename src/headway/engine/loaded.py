@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,9 @@ from headway.models.config import ModelConfig
 from headway.models.errors import ModelError
 from headway.models.source import ModelSource
 from headway.policy.plan import Chunk
+
+if TYPE_CHECKING:
+    from headway.engine._native import Pool
 
 Progress = Callable[[str, float | None], None]
 """Told what is going on, and how far it is (0 to 1, None when that isn't known)."""
@@ -32,6 +35,11 @@ class LoadedModel(Protocol):
 
     @property
     def threads(self) -> int: ...
+
+    @property
+    def pool(self) -> Pool | None:
+        """The compiled kernels' threads, if it has any: free between two calls."""
+        ...
 
     def forward(self, chunks: Sequence[Chunk]) -> NDArray[np.float32]:
         """Logits ([draws, vocabulary]) after each chunk that has a draw, in order; the same on every rank.

@@ -248,14 +248,16 @@ def multiply(
     )
 
 
-def largest(values: Array, *, kernels: str = "") -> list[int | None]:
+def largest(values: Array, *, pool: _native.Pool | None = None, kernels: str = "") -> list[int | None]:
     """The first index of each row's largest number; None where one is NaN or the largest is infinite.
 
     ``values``: fp32, [rows, count]. Rows may lie apart.
     """
     rows, count = values.shape
     stride = _stride("values", values, np.float32, (rows, count))
-    found = load().largest(kernels=choose(kernels), values=values.ctypes.data, stride=stride, rows=rows, count=count)
+    found = load().largest(
+        kernels=choose(kernels), pool=pool, values=values.ctypes.data, stride=stride, rows=rows, count=count
+    )
     return [None if index < 0 else index for index in found]
 
 
@@ -270,7 +272,9 @@ class Rule:
     number: float
 
 
-def sample(logits: Array, rules: Sequence[Rule], *, kernels: str = "") -> list[int | None]:
+def sample(
+    logits: Array, rules: Sequence[Rule], *, pool: _native.Pool | None = None, kernels: str = ""
+) -> list[int | None]:
     """The first token of each row at which the cumulative probability exceeds the rule's number times its total.
 
     None where ``largest`` says so, or where the largest logit over the temperature is infinite.
@@ -284,7 +288,9 @@ def sample(logits: Array, rules: Sequence[Rule], *, kernels: str = "") -> list[i
         if not (rule.temperature > 0.0 and rule.top_k >= 1 and 0.0 <= rule.number < 1.0):
             raise ValueError(f"no token can be drawn by {rule}")
     given = [(rule.temperature, min(rule.top_k, count), rule.top_p, rule.min_p, rule.number) for rule in rules]
-    drawn = load().sample(kernels=choose(kernels), logits=logits.ctypes.data, stride=stride, count=count, rules=given)
+    drawn = load().sample(
+        kernels=choose(kernels), pool=pool, logits=logits.ctypes.data, stride=stride, count=count, rules=given
+    )
     return [None if token < 0 else token for token in drawn]
 
 

@@ -63,8 +63,8 @@ class NativeModel:
         config, int8 = source.config, options.dtype == "int8"
         check_fits(source, config.parameters * (1 if int8 else 2))
         self.threads = options.threads or len(os.sched_getaffinity(0))
-        pool = native.make_pool(self.threads)
-        packing = NativePacking(pool, int8=int8)
+        self.pool = native.make_pool(self.threads)
+        packing = NativePacking(self.pool, int8=int8)
         weights = load_weights(tensors, Shard(config), packing, lambda share: tell("loading weights", share))
         tell("reserving the KV cache", None)
         bytes_per_token = kv_bytes_per_token(config, config.kv_heads, np.dtype(bfloat16).itemsize)
@@ -72,7 +72,7 @@ class NativeModel:
         kernels = native.choose()
         self._kept = _Kept(weights, source, self.kv_blocks, options.block_size, self.threads)
         self._module = native.load()
-        self._decoder = self._module.Decoder(kernels=kernels, pool=pool, model=self._kept.model(int8=int8))
+        self._decoder = self._module.Decoder(kernels=kernels, pool=self.pool, model=self._kept.model(int8=int8))
         self._vocabulary = config.vocab_size
         self._logits: Floats = np.empty((0, self._vocabulary), dtype=np.float32)
         self.kernels = f"{'int8' if int8 else 'bf16'} weights ({kernels} kernels)"

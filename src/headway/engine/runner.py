@@ -60,7 +60,7 @@ class ModelRunner:
             for chunk in plan.chunks
             if chunk.draw is not None
         ]
-        drawn, failed = draw(logits, drawing) if drawing and self._is_first else ((), ())
+        drawn, failed = draw(logits, drawing, self._model.pool) if drawing and self._is_first else ((), ())
         return StepResult(plan.step_id, drawn, failed, time.perf_counter() - started)
 
     def _check(self, plan: StepPlan) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,9 @@ from numpy.typing import NDArray
 from headway.engine import native
 from headway.engine.native import Rule
 from headway.policy.plan import Draw, DrawnToken, FailedDraw
+
+if TYPE_CHECKING:
+    from headway.engine._native import Pool
 
 MIN_TEMPERATURE = 1e-5
 """Temperatures between 0 and this one act as this one, which keeps the scaled logits finite."""
@@ -32,15 +36,18 @@ Drawing = tuple[str, int, Draw]
 """Request id, position of the token to draw, how to draw it."""
 
 
-def draw(logits: Logits, rows: Sequence[Drawing]) -> tuple[tuple[DrawnToken, ...], tuple[FailedDraw, ...]]:
+def draw(
+    logits: Logits, rows: Sequence[Drawing], pool: Pool | None = None
+) -> tuple[tuple[DrawnToken, ...], tuple[FailedDraw, ...]]:
     """Choose one token for each row of ``logits`` ([rows, vocabulary]); ``logits`` is left as it is.
 
     Results keep the order of the rows. A row that can't be drawn from is returned as failed, with the reason; the
-    others are not touched by it. Of equally likely tokens the greedy choice is the lowest id.
+    others are not touched by it. Of equally likely tokens the greedy choice is the lowest id. Compiled kernels share
+    the rows out among the threads of ``pool``.
     """
     if not rows:
         return (), ()
-    outcomes: list[int | str] = [NOT_NUMBERS if token is None else token for token in _most_likely(logits)]
+    outcomes: list[int | str] = [NOT_NUMBERS if token is None else token for token in _most_likely(logits, pool)]
     random: list[int] = []
     for row, (_, _, each) in enumerate(rows):
         if outcomes[row] is NOT_NUMBERS:
@@ -51,7 +58,7 @@ def draw(logits: Logits, rows: Sequence[Drawing]) -> tuple[tuple[DrawnToken, ...
             random.append(row)
     if random:
         values = logits if len(random) == len(logits) else logits[random]
-        for row, token in zip(random, _sample(values, [rows[row] for row in random]), strict=True):
+        for row, token in zip(random, _sample(values, [rows[row] for row in random], pool), strict=True):
             outcomes[row] = token
     drawn, failed = [], []
     for row, outcome in enumerate(outcomes):
@@ -88,7 +95,7 @@ def _draw_changed(values: Logits, drawing: Drawing) -> int | str:
     return best if each.params.temperature <= 0.0 else _sample(values, [drawing])[0]
 
 
-def _sample(values: Logits, rows: Sequence[Drawing]) -> list[int | str]:
+def _sample(values: Logits, rows: Sequence[Drawing], pool: Pool | None = None) -> list[int | str]:
     """A token for each row by rules 4 to 7, or the reason why there is none."""
     vocabulary = values.shape[1]
     rules = [
@@ -102,7 +109,7 @@ def _sample(values: Logits, rows: Sequence[Drawing]) -> list[int | str]:
         for _, position, each in rows
     ]
     if native.why_not() is None:
-        return [NOTHING_LEFT if token is None else token for token in native.sample(values, rules)]
+        return [NOTHING_LEFT if token is None else token for token in native.sample(values, rules, pool=pool)]
     import torch  # here, since it takes long to import, and most servers do without
 
     from headway.engine import distribution
@@ -110,13 +117,13 @@ def _sample(values: Logits, rows: Sequence[Drawing]) -> list[int | str]:
     return list(distribution.sample(torch.from_numpy(values), rules))
 
 
-def _most_likely(values: Logits) -> list[int | None]:
+def _most_likely(values: Logits, pool: Pool | None = None) -> list[int | None]:
     """The first of each row's most likely tokens.
 
     None where a logit is NaN or infinite, or where all are minus infinity: the maximum shows all three.
     """
     if native.why_not() is None:
-        return native.largest(values)
+        return native.largest(values, pool=pool)
     tokens = values.argmax(axis=-1)  # the first NaN, if there is one
     finite = np.isfinite(values[np.arange(len(values)), tokens])
     return [int(token) if is_finite else None for token, is_finite in zip(tokens, finite, strict=True)]

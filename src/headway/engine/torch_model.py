@@ -47,6 +47,8 @@ class TorchPacking:
 class TorchModel:
     """One rank's decoder and cache. Used from one thread. Raises ``ModelError`` when the model doesn't fit."""
 
+    pool = None
+
     @torch.inference_mode()
     def __init__(
         self,

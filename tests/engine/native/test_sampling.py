@@ -122,6 +122,14 @@ def test_rows_that_are_not_numbers(kernels: str, random: np.random.Generator, ba
             assert found[1:] == [None, None]
 
 
+def test_many_threads_draw_the_same(kernels: str, random: np.random.Generator) -> None:
+    logits = logits_for(random, 50, 700)
+    rules = [rule_for(random, 700) for _ in range(50)]
+    pool = native.make_pool(3)
+    assert native.sample(logits, rules, pool=pool, kernels=kernels) == native.sample(logits, rules, kernels=kernels)
+    assert native.largest(logits, pool=pool, kernels=kernels) == native.largest(logits, kernels=kernels)
+
+
 def test_rows_may_lie_apart(kernels: str, random: np.random.Generator) -> None:
     wide = random.standard_normal((4, 90)).astype(np.float32)
     narrow, rules = wide[:, :50], [Rule(1.0, 50, 1.0, 0.0, 0.7)] * 4
