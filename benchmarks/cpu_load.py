@@ -37,7 +37,8 @@ TIMEOUT_S = 120.0
 GRACE_S = 0.2
 SOCKETS_MAX = 512
 REQUESTS_MIN = 24
-LONGER = 2.0
+"""Of fewer than 20, not one may miss."""
+LONGER = 4.0
 """A window of few requests is longer than others, until it has so many on average, but no more than by this factor."""
 
 

@@ -62,3 +62,12 @@ def test_classes_are_apart_and_what_is_old_is_forgotten() -> None:
         outputs.observe("conversational", 7)
     assert outputs.expected(so_far(0)) == 7
     assert outputs.expected(so_far(7)) is None
+
+
+def test_how_many_end_before_a_length() -> None:
+    outputs = seen(*range(1, 101))
+    assert outputs.share_ending_before(so_far(0), 21) == 0.2
+    assert outputs.share_ending_before(so_far(10), 21) == pytest.approx(10 / 90), "of those that get so far"
+    assert outputs.share_ending_before(so_far(30), 21) == 0.0
+    assert outputs.share_ending_before(so_far(100), 200) is None, "none was longer"
+    assert seen(*range(1, ENOUGH)).share_ending_before(so_far(0), 21) is None

@@ -14,6 +14,7 @@ from headway.policy.slo import (
     Objective,
     ServiceClass,
     ServiceClasses,
+    gaps_needed,
     late_gaps_allowed,
 )
 
@@ -34,6 +35,12 @@ def test_that_is_the_p95_by_nearest_rank() -> None:
     for gaps in range(1, 500):
         rank = math.ceil(0.95 * gaps - 1e-9)  # the smallest value that 95 % are not above
         assert gaps - rank == late_gaps_allowed(gaps)
+
+
+def test_the_fewest_gaps_of_which_so_many_may_be_late() -> None:
+    for late in range(1, 50):
+        assert late_gaps_allowed(gaps_needed(late)) == late
+        assert late_gaps_allowed(gaps_needed(late) - 1) == late - 1
 
 
 def test_a_promise_is_broken_by_its_first_part_that_was_not_kept() -> None:

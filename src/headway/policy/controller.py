@@ -12,7 +12,7 @@ Correction. Models err, so what is observed moves a margin, slowly and within bo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from heapq import merge
@@ -27,7 +27,7 @@ from headway.policy.ontime import SPARE_STEPS, PromptSpeed, must_leave, prompt_l
 from headway.policy.policy import Load, Refusal, Scene
 from headway.policy.price import Bid, BidPrice
 from headway.policy.request import Request
-from headway.policy.slo import Objective, ServiceClasses, late_gaps_allowed
+from headway.policy.slo import Objective, ServiceClasses, gaps_needed
 from headway.policy.steptime import StepShape, StepTimeModel
 from headway.policy.tightest import Tightest
 from headway.policy.turn import Turn
@@ -59,6 +59,8 @@ TRUSTED_SAMPLES = 16
 """With fewer steps observed, no request is called impossible."""
 READS_PROBE = 1e6
 """Positions to be read by which the time of one is told."""
+BROKEN_MAX = 0.5
+"""A prompt may have a long step for itself if that breaks no more promises, on average: to refuse it breaks one."""
 EXPECTED_TOKENS = 64
 """How long an answer is taken to get of whose class nothing is known yet."""
 
@@ -258,7 +260,7 @@ class PromisePolicy:
         self._set_pace(now, count, context, slack_s, scene)
         time_s = self._time_s
         whole_s = self._whole_prompt_s(now, load, scene, count, context)
-        if whole_s > time_s and all(_can_wait(request, scene) for request in load.decodes):
+        if whole_s > time_s and _broken(load.decodes, scene) <= BROKEN_MAX:
             time_s = whole_s
         deferrable_s = min(time_s, self._ttft_s(now) * self._deferrable_share())
         least_s = self.model.tail_s(count + CHUNK_TOKENS_MIN, count + 1, context, CHUNK_TOKENS_MIN**2 / 2)
@@ -337,7 +339,7 @@ class PromisePolicy:
         beside = [each for each in scene.running if not each.deferrable]
         if not beside:
             return self._typical_s(request)
-        if not all(_can_wait(each, scene) for each in beside):
+        if _broken(beside, scene) > BROKEN_MAX:
             return inf
         return self._whole_s(len(beside), sum(len(each.tokens) for each in beside), request)
 
@@ -398,14 +400,29 @@ def _prompt_work(request: Request) -> tuple[int, float]:
     return left, left * (len(request.tokens) - left / 2)
 
 
-def _can_wait(request: Request, scene: Scene) -> bool:
-    """Whether one of its gaps may be long: one in twenty may, and it is expected to have enough of them."""
+def _broken(requests: Iterable[Request], scene: Scene) -> float:
+    """How many promises a long gap for all of them breaks, on average; more than ``BROKEN_MAX`` is not counted on."""
+    broken = 0.0
+    for request in requests:
+        broken += _risk(request, scene)
+        if broken > BROKEN_MAX:
+            break
+    return broken
+
+
+def _risk(request: Request, scene: Scene) -> float:
+    """The probability that a long gap breaks a promise: one in twenty may be long, if there come to be enough."""
     if request.objective.is_empty or not request.told:
-        return True
+        return 0.0
     if request.objective.itl_s is None:
-        return False
-    expected = max(scene.outputs.expected(request) or 0, request.told)
-    return request.late_gaps < late_gaps_allowed(min(expected, request.spec.max_tokens) - 1)
+        return 1.0
+    enough = gaps_needed(request.late_gaps + 1) + 1
+    if request.told >= enough:
+        return 0.0
+    if request.spec.max_tokens < enough:
+        return 1.0
+    share = scene.outputs.share_ending_before(request, enough)
+    return 1.0 if share is None else share
 
 
 def _due(request: Request) -> float:

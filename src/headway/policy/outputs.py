@@ -7,7 +7,7 @@ answers seen. Source of the idea: the past-future scheduler of LightLLM (arXiv 2
 
 from __future__ import annotations
 
-from bisect import bisect_right, insort
+from bisect import bisect_left, bisect_right, insort
 from collections import deque
 
 from headway.policy.request import Request
@@ -45,3 +45,13 @@ class OutputLengths:
         if longer == known:
             return None
         return ordered[longer + int(request.order * _GOLDEN % 1.0 * (known - longer))]
+
+    def share_ending_before(self, request: Request, tokens: int) -> float | None:
+        """Of the answers seen of its class that were longer than its own is now, how many had fewer than ``tokens``;
+        None if there were none, or too few of all."""
+        ordered = self._ordered.get(request.service_class, ())
+        known = len(ordered)
+        longer = bisect_right(ordered, request.output_tokens)
+        if known < ENOUGH or longer == known:
+            return None
+        return (max(bisect_left(ordered, tokens), longer) - longer) / (known - longer)

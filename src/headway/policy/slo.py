@@ -79,6 +79,11 @@ def late_gaps_allowed(gaps: int) -> int:
     return gaps - math.ceil(gaps * (1.0 - LATE_GAPS_SHARE) - 1e-9)
 
 
+def gaps_needed(late_gaps: int) -> int:
+    """The fewest gaps of which so many may exceed ``itl_s``."""
+    return math.ceil(late_gaps / LATE_GAPS_SHARE - 1e-9)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceClass:
     """A class of traffic. ``tiers``: the values of the API's ``service_tier`` that pick it; the first is its own.
