@@ -79,7 +79,7 @@ def test_a_later_round_tries_the_lowest_rate_once_if_nothing_was_kept() -> None:
 def test_windows_of_few_requests_are_longer() -> None:
     assert window_s(10.0, 12.0) == 12.0
     assert window_s(1.5, 12.0) == pytest.approx(16.0)
-    assert window_s(0.1, 12.0) == 24.0
+    assert window_s(0.1, 12.0) == 48.0
 
 
 # ---- figures ---------------------------------------------------------------------------------------------------------
