@@ -45,5 +45,5 @@ $(READY): pyproject.toml constraints.txt $(wildcard native/*.* native/cmake/CMak
 	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit("Headway needs Python 3.11 or newer; $(PYTHON) is %d.%d. Say which one: make PYTHON=python3.12" % v[:2])'
 	@echo "Setting up $(VENV): a minute or two, once."
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[engine,dev]'
+	@$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[engine,torch,dev]'
 	@touch $@

@@ -208,7 +208,7 @@ class Comparison:
         while any(search.next_rate() for entry, search in searches.items() if entry not in self._failed):
             for entry in self._order(turn + step):
                 if entry in searches and entry not in self._failed and (rate := searches[entry].next_rate()):
-                    is_kept = self._window(entry, rate, turn)
+                    is_kept = self._window(entry, rate)
                     if is_kept is not None:
                         searches[entry].note(rate, is_kept=is_kept)
             step += 1
@@ -226,9 +226,11 @@ class Comparison:
             return Recheck(kept[-1], low, RECHECKS)
         return Bisection(low, HIGH_SHARE * top, self._arguments.windows)
 
-    def _window(self, entry: Entry, rate: float, turn: int) -> bool | None:
-        """Whether the promise was kept; None: the server fails. The same requests for all servers."""
-        seconds, seed = window_s(rate, self._arguments.seconds), self._arguments.seed + 1000 * (turn + 1)
+    def _window(self, entry: Entry, rate: float) -> bool | None:
+        """Whether the promise was kept; None: the server fails. The same requests for each server's first window, other
+        ones for the second: most keep the prompts they have seen."""
+        number = len(self._offered[entry]) + 1
+        seconds, seed = window_s(rate, self._arguments.seconds), self._arguments.seed + 1000 * number
         told = traffic(self._model.config.vocab_size, self._objective, has_promises=entry.has_promises)
         calls: list[Call] = told.schedule("poisson", rate, seconds, seed)
         port = self._servers[entry].port

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -180,6 +181,15 @@ def test_a_model_that_does_not_fit_is_refused_with_the_worker_s_own_words() -> N
 
 
 @pytest.mark.slow
+def test_what_is_not_installed_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text('raise ModuleNotFoundError("No module named torch", name="torch")')
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
+    executor = WorkerExecutor(resolve("random:tiny"), OPTIONS)
+    with pytest.raises(ModelError, match=r"^torch is not installed: the extra 'engine' has what"):
+        executor.start()
+    executor.stop()
+
+
 def test_a_worker_ends_when_its_parent_is_gone() -> None:
     """The serving process may be killed: its worker must not stay behind with the machine's memory."""
     script = (

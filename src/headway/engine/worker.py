@@ -15,6 +15,11 @@ import sys
 from headway.engine.messages import Channel, Closed, Done, Load, Progress, Ready, Refused, Step, ToWorker
 from headway.models.errors import ModelError
 
+EXTRAS = (
+    "the extra 'engine' has what the compiled kernels need, 'torch' what runs where there are none, in fp32, and on "
+    "several ranks"
+)
+
 
 def main(descriptor: int) -> None:
     """Serve one parent until it closes the channel."""
@@ -29,10 +34,11 @@ def _serve(channel: Channel) -> None:
     load = channel.receive()
     assert isinstance(load, Load), load
     channel.send(Progress("starting the engine"))
-    from headway.engine.parallel import connect  # here, since numpy, or even torch, takes long to import
-    from headway.engine.runner import ModelRunner
-
     try:
+        # Here, since numpy takes its time to import, and torch, where it is needed, seconds.
+        from headway.engine.parallel import connect
+        from headway.engine.runner import ModelRunner
+
         with connect(load.rank, load.size, load.rendezvous) as communicator:
             runner = ModelRunner(
                 load.source,
@@ -47,6 +53,8 @@ def _serve(channel: Channel) -> None:
                 channel.send(Done(runner.run(step.plan)))
     except ModelError as error:
         channel.send(Refused(str(error)))
+    except ModuleNotFoundError as error:
+        channel.send(Refused(f"{error.name} is not installed: {EXTRAS}"))
 
 
 if __name__ == "__main__":
