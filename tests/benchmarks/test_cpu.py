@@ -264,7 +264,7 @@ def test_servers_are_compared_and_one_that_goes_is_left_out(paced_and_leaving: l
 def test_no_window_has_a_prompt_of_another(paced_and_leaving: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """All windows of a search had the same prompts. Servers that keep what they have seen were measured on cached ones:
     vLLM answered in 272 ms where a prompt took it 400."""
-    seen: list[tuple[int, ...]] = []
+    seen: list[str | tuple[int, ...]] = []
 
     def look(port: int, rate: float, calls: Sequence[Call], *rest: Any, **named: Any) -> Offered:
         seen.extend(call.prompt for call in calls)
