@@ -22,7 +22,7 @@ class EngineOptions:
 
     ``kv_tokens``: positions in the KV cache; None takes ``kv_memory_fraction`` of the memory that is free once the
     weights are loaded, but at most ``kv_bytes_max``, over all ranks. ``block_size``: positions in a cache block.
-    ``threads``: compute threads; None is torch's own choice, one for each physical core.
+    ``threads``: compute threads; None is one for each processor (in torch, for each physical core).
     ``context_tokens``: longest sequence; None is what the model was made for. ``random_seed``: for random weights.
     """
 
